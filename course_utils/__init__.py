@@ -1,0 +1,1 @@
+"""What several notebooks of the course share. Start reading in training.py; README.md has the map."""

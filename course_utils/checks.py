@@ -1,0 +1,98 @@
+"""Early errors: what can be seen to be wrong before a training starts, or at its first batch, said with the remedy."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
+
+
+def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, epochs) -> None:
+    """Raise ValueError or TypeError where `fit` was asked for something that cannot work."""
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"epochs must be a whole number from 1, not {epochs!r}.")
+    for name, loader in (("training", train_loader), ("validation", val_loader)):
+        if hasattr(loader, "__len__") and len(loader) == 0:
+            raise ValueError(f"The {name} loader is empty: no examples, or fewer than one batch with drop_last=True.")
+    if getattr(loss_fn, "reduction", "mean") != "mean":
+        raise ValueError(f'The loss must be the mean over the batch: reduction="mean", not {loss_fn.reduction!r}.')
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise TypeError("ReduceLROnPlateau waits for an epoch's result; fit steps its scheduler after every batch.")
+    ours = {id(parameter) for parameter in model.parameters()}
+    if not any(id(parameter) in ours for group in optimizer.param_groups for parameter in group["params"]):
+        raise ValueError(
+            "The optimiser holds none of the model's parameters. Build it after the model has its last form: "
+            "after the new head, and after a copy."
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("Every parameter of the model is frozen: unfreeze the head at least.")
+
+
+def check_first_batch(inputs, outputs, targets, loss_fn, loader) -> None:
+    """Raise ValueError where the inputs, the outputs and the targets of a first batch do not go together."""
+    for name, tensor in _tensors(inputs):
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"The inputs{name} hold NaN or infinity, in the first batch already.")
+        if tensor.is_floating_point() and tensor.ndim == 4 and tensor.abs().max() > 30:
+            raise ValueError(
+                f"The images{name} reach {tensor.abs().max():.0f}; normalised ones stay within a few units. "
+                "Divide by 255 and normalise them: model.input_spec does both for uint8 images."
+            )
+    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
+        return  # a loss of the caller's own, which alone knows what it needs
+    if isinstance(loss_fn, CLASS_LOSSES) or loss_fn is F.cross_entropy:
+        if targets.shape != outputs.shape or not targets.is_floating_point():
+            _check_class_labels(outputs, targets, getattr(loss_fn, "ignore_index", -100), loader)
+    elif loss_fn is not None and targets.is_floating_point() and targets.shape != outputs.shape:
+        raise ValueError(
+            f"The outputs have the shape {tuple(outputs.shape)}, the targets {tuple(targets.shape)}: the loss would "
+            "broadcast one against the other. Make them equal, for instance with outputs.squeeze(1)."
+        )
+
+
+def _check_class_labels(outputs, targets, ignore_index, loader) -> None:
+    classes, wanted = outputs.shape[1], outputs.shape[:1] + outputs.shape[2:]
+    if targets.dtype != torch.int64:
+        raise ValueError(f"Class labels must be int64, not {targets.dtype}: convert them with labels.long().")
+    if targets.shape != wanted:
+        raise ValueError(
+            f"The model's outputs {tuple(outputs.shape)} need labels of the shape {tuple(wanted)}, "
+            f"not {tuple(targets.shape)}."
+        )
+    whole = getattr(getattr(loader, "dataset", None), "tensors", (targets,))[-1]  # all labels, where they lie in memory
+    labels = whole[whole != ignore_index]
+    if labels.numel() and (labels.min() < 0 or labels.max() >= classes):
+        raise ValueError(
+            f"The labels run from {labels.min()} to {labels.max()}, but the model has {classes} outputs, for labels "
+            f"from 0 to {classes - 1}. Count the classes again, or build the head for as many as there are."
+        )
+
+
+def raise_explained(error: Exception, batch, model: nn.Module) -> None:
+    """Raise the error of a batch that went wrong again, with what can be seen of the reason."""
+    if not (isinstance(batch, tuple | list) and len(batch) == 2):
+        raise ValueError(f"A batch must be (inputs, targets); this loader gives a {type(batch).__name__}.") from error
+    if isinstance(error, ValueError | torch.OutOfMemoryError):  # says enough by itself
+        raise error
+    inputs, targets = batch
+    reasons = [f"The model or the loss did not accept inputs {_shapes(inputs)} with targets {_shapes(targets)}."]
+    convolution = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    if convolution is not None and isinstance(inputs, torch.Tensor):
+        if inputs.ndim != 4 or inputs.shape[1] != convolution.in_channels:
+            reasons.append(f"The model takes images of shape (B, {convolution.in_channels}, H, W).")
+        elif not inputs.is_floating_point():
+            reasons.append("The model takes normalised float images: pass prepare=model.input_spec to make_loader.")
+    raise ValueError(" ".join([*reasons, f"PyTorch says: {error}"])) from error
+
+
+def _tensors(inputs) -> Iterable[tuple[str, torch.Tensor]]:
+    if isinstance(inputs, torch.Tensor):
+        return [("", inputs)]
+    parts = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs)
+    return [(f"[{key!r}]", part) for key, part in parts if isinstance(part, torch.Tensor)]
+
+
+def _shapes(batch) -> str:
+    return ", ".join(f"{key} {tuple(t.shape)} {t.dtype}".strip() for key, t in _tensors(batch)) or type(batch).__name__

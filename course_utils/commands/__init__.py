@@ -1,0 +1,1 @@
+"""What is run from a terminal, one module a command: python -m course_utils <command>."""

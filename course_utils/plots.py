@@ -1,0 +1,125 @@
+"""The charts that several notebooks draw. Each line has a colour and a dash or marker of its own."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import ConfusionMatrixDisplay
+
+# Okabe and Ito's palette, told apart with any colour vision. Source: jfly.uni-koeln.de/color.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure with a text for those who do not see it: it is stored with the output, as its `alt`."""
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def plot_curves(
+    curves: Mapping[str, tuple[Sequence, Sequence]],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    ax: Axes | None = None,
+    markers: bool = False,
+) -> Figure:
+    """Lines from {name: (x, y)}, named at their right end."""
+    ax = ax or plt.subplots(figsize=(7, 3.6), layout="constrained")[1]
+    for i, (name, (x, y)) in enumerate(curves.items()):
+        marker = MARKERS[i % len(MARKERS)] if markers else None
+        ax.plot(x, y, color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)], marker=marker, label=name)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    _tidy(ax)
+    return ax.figure
+
+
+def plot_history(history, *, title: str) -> Figure:
+    """Loss and accuracy of a `training.History`, training beside validation, over epochs."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    epochs = history["epoch"]
+    for ax, measure in zip(axes, ("loss", "accuracy"), strict=True):
+        curves = {
+            name: (epochs, history[f"{part}_{measure}"])
+            for name, part in (("training", "train"), ("validation", "val"))
+            if f"{part}_{measure}" in history.columns
+        }
+        plot_curves(curves, title="", xlabel="epoch", ylabel=measure, ax=ax, markers=len(epochs) <= 20)
+    figure.suptitle(title)
+    return figure
+
+
+def plot_spread(
+    scores: Mapping[str, Mapping[float, Sequence[float]]], *, title: str, xlabel: str, ylabel: str, live=None
+) -> Figure:
+    """Mean and standard deviation over seeds, from {name: {x: scores}}, on a logarithmic x axis.
+
+    live: scores of the same form, drawn as open markers over them: what was computed just now.
+    """
+    figure, ax = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    places = sorted({x for line in scores.values() for x in line})
+    for i, (name, line) in enumerate(scores.items()):
+        shift = 1.035 ** (i - (len(scores) - 1) / 2)  # side by side, so that the bars do not hide each other
+        x = np.array(sorted(line))
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        ax.errorbar(
+            x * shift,
+            [np.mean(line[at]) for at in x],
+            [np.std(line[at], ddof=1) if len(line[at]) > 1 else 0 for at in x],
+            color=colour,
+            linestyle=DASHES[i % len(DASHES)],
+            marker=marker,
+            capsize=3,
+            label=name,
+        )
+        for at, values in (live or {}).get(name, {}).items():
+            ax.plot([at * shift] * len(values), values, marker, markersize=8, color=colour, fillstyle="none")
+    ax.set_xscale("log")
+    ax.set_xticks(places, [f"{at:g}" for at in places])
+    ax.minorticks_off()
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    _tidy(ax)
+    return figure
+
+
+def plot_confusion(targets: torch.Tensor, predicted: torch.Tensor, class_names: Sequence[str], *, title: str) -> Figure:
+    """How often each class (rows) was taken for each other (columns); both (N,) of class numbers."""
+    figure, ax = plt.subplots(figsize=(5, 4.4), layout="constrained")
+    ConfusionMatrixDisplay.from_predictions(
+        targets.numpy(), predicted.numpy(), labels=range(len(class_names)), display_labels=class_names,
+        cmap="Blues", colorbar=False, ax=ax, xticks_rotation="vertical" if max(map(len, class_names)) > 2 else 0,
+    )  # fmt: skip
+    ax.set(title=title, xlabel="predicted class", ylabel="true class")
+    return figure
+
+
+def plot_images(images: torch.Tensor, captions: Sequence[str] | None = None, *, title: str, columns: int = 8) -> Figure:
+    """A grid of images (N, 3, H, W) between 0 and 1 (undo the normalisation first), with a caption under each."""
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    height = 1.0 if captions is None else 1.25
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.05 * columns, height * rows + 0.4), squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    for i, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
+        ax.imshow(image.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+        if captions is not None:
+            ax.set_title(captions[i], fontsize=9)
+    figure.suptitle(title)
+    return figure
+
+
+def _tidy(ax: Axes) -> None:
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    if len(ax.lines) > 1:
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)

@@ -1,0 +1,100 @@
+"""The ways to fine-tune that the course compares, each a few lines over `models` and `training`."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn as nn
+
+from course_utils.data import make_loader, random_affine
+from course_utils.device import seed_everything
+from course_utils.models import build_classifier, freeze, parameter_groups, unfreeze
+from course_utils.training import History, accuracy, fit
+
+# The learning rates of (head, backbone), chosen on validation forms for the pocket network with AdamW.
+RATES = {
+    "scratch": (1e-2, 1e-2),  # random weights, everything trains
+    "probe": (1e-2, 1e-2),  # pretrained weights, only the new head trains
+    "full": (3e-3, 3e-3),  # pretrained weights, everything trains at one rate
+    "discriminative": (1e-2, 1e-3),  # everything trains, the pretrained part gently
+    "gradual": (1e-2, 3e-3),  # the head first, then one stage more at a time, from the top down
+}
+# With "gradual", the share of the training after which a part of a ResNet thaws.
+THAW_AT = {"layer4": 0.2, "layer3": 0.4, "layer2": 0.6, "layer1": 0.7, "conv1": 0.8, "bn1": 0.8}
+
+
+def fine_tune(
+    recipe: str,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    num_classes: int,
+    seed: int,
+    device: torch.device | str,
+    steps: int = 60,
+    batch_size: int = 64,
+    rates: tuple[float, float] | None = None,
+    freeze_batch_norm: bool = True,
+    name: str = "tiny_resnet",
+    augment: Callable | None = random_affine,
+    **fit_options,
+) -> tuple[nn.Module, History]:
+    """Build a network and train it by a recipe on (N, 3, H, W) images; `steps` is rounded to whole epochs.
+
+    AdamW with weight decay 0.01; the rate rises over the first tenth of the steps and falls to nearly 0 along a cosine.
+    rates: (head, backbone) instead of the recipe's own. freeze_batch_norm: False leaves the statistics of frozen
+    BatchNorm layers moving, as `requires_grad = False` alone would. fit_options: see `training.fit`.
+    """
+    if recipe not in RATES:
+        raise ValueError(f"Unknown recipe {recipe!r}. There are: {', '.join(RATES)}.")
+    seed_everything(seed)
+    model = build_classifier(name, num_classes, weights=None if recipe == "scratch" else "DEFAULT").to(device)
+    model = model.to(memory_format=torch.channels_last)
+    if recipe in ("probe", "gradual"):
+        freeze(model, "")
+        unfreeze(model, model.head_name)
+        if not freeze_batch_norm:
+            _release_batch_norm(model)
+    head_rate, backbone_rate = rates or RATES[recipe]
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, {model.head_name: head_rate}, default_lr=backbone_rate), weight_decay=0.01
+    )
+    batch_size = min(batch_size, len(images))
+    loader = make_loader(
+        images, labels, batch_size=batch_size, shuffle=True, drop_last=True, seed=seed, augment=augment
+    )
+    epochs = max(1, round(steps / len(loader)))
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=epochs * len(loader),
+        pct_start=0.1,
+        cycle_momentum=False,
+    )
+
+    def thaw(epoch: int) -> None:
+        if recipe == "gradual":
+            unfreeze(model, [part for part, share in THAW_AT.items() if epoch >= share * epochs])
+
+    history = fit(
+        model,
+        loader,
+        fit_options.pop("val_loader", None),
+        loss_fn=nn.CrossEntropyLoss(),
+        optimizer=optimizer,
+        scheduler=scheduler,
+        device=device,
+        epochs=epochs,
+        metrics={"accuracy": accuracy},
+        before_epoch=thaw,
+        progress=False,
+        **fit_options,
+    )
+    return model, history
+
+
+def _release_batch_norm(model: nn.Module) -> None:
+    """Thaw every BatchNorm but leave its weights untrained: the usual, leaky freezing."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            unfreeze(model, name)
+            module.requires_grad_(False)

@@ -1,0 +1,338 @@
+"""The training loop of the course: one epoch, an evaluation, and `fit`, which repeats both and keeps the record.
+
+A batch is `(inputs, targets)`. `inputs` may be a tensor (the model is called with it), a tuple (called with its
+members) or a dict (called with its entries by name); `targets` may be any of these. The loss is called with
+`(outputs, targets)`, and so is each metric, which gives one value for each example that counts. So images, masked
+text and user-item pairs go through the same loop.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn as nn
+from tqdm import tqdm
+
+from course_utils.checkpoint import load_checkpoint, save_checkpoint
+from course_utils.checks import check_first_batch, check_setup, raise_explained
+from course_utils.device import mixed_precision
+
+Metric = Callable[[Any, Any], torch.Tensor]
+LOOK_EVERY = 0.5  # seconds between two looks at the losses: on a GPU each look waits for all that is still computing
+
+
+class TrainingDiverged(FloatingPointError):
+    """The loss became NaN or infinite."""
+
+
+class Logger(Protocol):
+    """What `fit` asks of a logger; `tracking.RunLogger` is one."""
+
+    def log_scalars(self, values: Mapping[str, float], step: int) -> None: ...
+
+    def purge_from(self, step: int) -> None: ...
+
+
+@dataclass
+class History:
+    """The record of a training: `epochs`, one row an epoch, and the loss of each step.
+
+    history["val_loss"] is that column of the rows; which columns there are, `history.columns` says.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    step_loss: list[float] = field(default_factory=list)
+    step_lr: list[float] = field(default_factory=list)  # of the optimiser's first parameter group
+    seconds: list[float] = field(default_factory=list, compare=False)  # of each epoch; never the same twice
+
+    def __getitem__(self, column: str) -> list[float]:
+        if column not in self.columns:
+            raise KeyError(f"{column!r} was not recorded. There are: {', '.join(self.columns)}.")
+        return [row[column] for row in self.epochs]
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.epochs[-1]) if self.epochs else []
+
+
+def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """For each example whether the largest logit is the right one: (B, K) and (B,) -> bool (B,)."""
+    return outputs.argmax(dim=1) == targets
+
+
+def move(batch, device: torch.device | str):
+    """A tensor, or a tuple or dict of tensors, on the given device."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {name: move(part, device) for name, part in batch.items()}
+    return tuple(move(part, device) for part in batch)
+
+
+def forward(model: nn.Module, inputs):
+    """Call the model with what it takes: one tensor, several, or several by name."""
+    if isinstance(inputs, torch.Tensor):
+        return model(inputs)
+    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+class Averages:
+    """Loss and metrics over examples: sums are kept, on the device, and divided once at the end.
+
+    The mean of the batches' means would be wrong as soon as one batch is smaller than the others.
+    """
+
+    def __init__(self, loss_fn: Callable, metrics: Mapping[str, Metric] | None):
+        self.loss_fn, self.metrics = loss_fn, metrics or {}
+        self.sums = dict.fromkeys(["loss", *self.metrics], 0.0)
+        self.counts = dict.fromkeys(["loss", *self.metrics], 0)
+
+    def add(self, loss: torch.Tensor, outputs, targets) -> None:
+        """Count one batch; `loss` is the detached mean over it."""
+        count = self._examples(targets)
+        self.sums["loss"] += loss * count
+        self.counts["loss"] += count
+        for name, metric in self.metrics.items():
+            values = metric(outputs, targets)
+            self.sums[name] += values.detach().sum()
+            self.counts[name] += values.numel()
+
+    def _examples(self, targets):
+        """How many examples the loss is a mean over; PyTorch's class losses leave some out, or weigh them."""
+        first = targets
+        while not isinstance(first, torch.Tensor):
+            first = next(iter(first.values() if isinstance(first, Mapping) else first))
+        if not isinstance(self.loss_fn, nn.CrossEntropyLoss | nn.NLLLoss) or first.is_floating_point():
+            return first.numel()
+        counted = first != self.loss_fn.ignore_index
+        return counted.sum() if self.loss_fn.weight is None else self.loss_fn.weight[first[counted]].sum()
+
+    def result(self) -> dict[str, float]:
+        """{"loss": mean, ...}; NaN where nothing was counted."""
+        return {
+            name: float(total) / float(self.counts[name]) if float(self.counts[name]) else math.nan
+            for name, total in self.sums.items()
+        }
+
+
+def train_one_epoch(
+    model: nn.Module,
+    loader: Iterable,
+    *,
+    loss_fn: Callable,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device | str,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    amp: bool = False,
+    first_step: int = 0,
+    on_look: Callable[[int, list[float], list[float], Averages], None] | None = None,
+) -> dict[str, float]:
+    """Go once through the loader in training mode; returns {"loss": mean over examples, metric: mean, ...}.
+
+    The scheduler steps after every optimiser step. About twice a second, and at the end, the losses of the steps
+    since the last look are fetched from the device, checked, and handed on:
+    on_look(last_step, losses, rates, averages).
+    Raises TrainingDiverged for a loss that is NaN or infinite, ValueError for a batch that does not fit the model.
+    """
+    model.train()
+    averages, precision = (
+        Averages(loss_fn, metrics),
+        mixed_precision(device) if amp else contextlib.nullcontext(),
+    )
+    step, unseen, last_look = first_step, [], time.perf_counter()
+    for batch in loader:
+        try:
+            inputs, targets = batch
+            inputs, targets = move(inputs, device), move(targets, device)
+            optimizer.zero_grad()
+            with precision:
+                outputs = forward(model, inputs)
+                if step == first_step:
+                    check_first_batch(inputs, outputs, targets, loss_fn, loader)
+                loss = loss_fn(outputs, targets)
+            loss.backward()
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise_explained(error, batch, model)
+        optimizer.step()
+        loss = loss.detach()
+        averages.add(loss, outputs, targets)
+        unseen.append((loss, optimizer.param_groups[0]["lr"]))
+        if scheduler is not None:
+            scheduler.step()
+        step += 1
+        if time.perf_counter() - last_look > LOOK_EVERY:
+            _look(step, unseen, averages, on_look)
+            unseen, last_look = [], time.perf_counter()
+    if step == first_step:
+        raise ValueError("The training loader gave no batch: it is empty, or an iterator that is used up.")
+    _look(step, unseen, averages, on_look)
+    return averages.result()
+
+
+def _look(step: int, unseen: list, averages: Averages, on_look: Callable | None) -> None:
+    """Fetch the losses of the last steps, in one transfer, and stop the training where one is not finite."""
+    if not unseen:
+        return
+    losses, rates = torch.stack([loss for loss, _ in unseen]).tolist(), [rate for _, rate in unseen]
+    for at, (loss, rate) in enumerate(zip(losses, rates, strict=True), start=step - len(losses) + 1):
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"The loss is {loss} at step {at}, at a learning rate of {rate:.3g}. Try a tenth of that rate or a "
+                "warm-up, clip the gradient, and look for NaN in the inputs or a logarithm of 0 in the loss. "
+                "The model's weights are spoilt: build it anew, or go back to a checkpoint."
+            )
+    if on_look is not None:
+        on_look(step, losses, rates, averages)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    loader: Iterable,
+    *,
+    loss_fn: Callable,
+    device: torch.device | str,
+    metrics: Mapping[str, Metric] | None = None,
+    amp: bool = False,
+) -> dict[str, float]:
+    """{"loss": mean over examples, metric: mean, ...} in evaluation mode; the model's modes are put back after it."""
+    averages = Averages(loss_fn, metrics)
+    for outputs, targets in _outputs(model, loader, device, amp, loss_fn):
+        averages.add(loss_fn(outputs, targets), outputs, targets)
+    return averages.result()
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, loader: Iterable, *, device: torch.device | str, amp: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """All outputs and all targets of a loader, on the CPU, in its order: (N, K) and (N,) for a classifier."""
+    pairs = [(outputs.float().cpu(), targets.cpu()) for outputs, targets in _outputs(model, loader, device, amp)]
+    return torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+
+def _outputs(model, loader, device, amp, loss_fn=None) -> Iterator[tuple]:
+    modes = [(module, module.training) for module in model.modules()]
+    precision = mixed_precision(device) if amp else contextlib.nullcontext()
+    model.to(device).eval()
+    first = True
+    try:
+        for batch in loader:
+            try:
+                inputs, targets = batch
+                inputs, targets = move(inputs, device), move(targets, device)
+                with precision:
+                    outputs = forward(model, inputs)
+                if first:
+                    check_first_batch(inputs, outputs, targets, loss_fn, loader)
+            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                raise_explained(error, batch, model)
+            first = False
+            yield outputs, targets
+        if first:
+            raise ValueError("The loader gave no batch: there is nothing to evaluate.")
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def fit(
+    model: nn.Module,
+    train_loader: Iterable,
+    val_loader: Iterable | None,
+    *,
+    loss_fn: Callable,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device | str,
+    epochs: int,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    logger: Logger | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    before_epoch: Callable[[int], None] | None = None,
+    amp: bool = False,
+    checkpoint: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> History:
+    """Train for `epochs` epochs, evaluate after each, and return the `History`; the model is changed in place.
+
+    val_loader: None for no evaluation. loss_fn: (outputs, targets) -> mean over the batch.
+    scheduler: stepped after every optimiser step. logger: gets "loss/train" and a changed "learning_rate" at each step,
+        and every average at the end of an epoch. metrics: {name: (outputs, targets) -> one value an example}.
+    before_epoch: called with the epoch's number, from 0, before it begins: the place to thaw a layer.
+    amp: mixed precision where the device gains by it. progress: a bar in steps, with loss and metrics.
+    checkpoint: a file that is rewritten after every epoch. resume: go on from it where it exists (`epochs` counts from
+        the very beginning); on a CPU the numbers are those of an uninterrupted run, bit for bit.
+
+    Raises ValueError for a set-up that cannot work, TrainingDiverged for a loss that is not finite, FileExistsError
+    where the checkpoint exists and `resume` was not asked for.
+    """
+    check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, epochs)
+    model.to(device)
+    history, loaders = History(), [loader for loader in (train_loader, val_loader) if loader is not None]
+    if checkpoint is not None and Path(checkpoint).exists():
+        if not resume:
+            raise FileExistsError(
+                f"{Path(checkpoint).name} exists already: pass resume=True to go on from it, or choose another file."
+            )
+        history = History(**load_checkpoint(checkpoint, model, optimizer, scheduler, loaders))
+        if logger is not None:
+            logger.purge_from(len(history.step_loss))
+    bar = tqdm(disable=not progress, unit="step", total=_steps(train_loader, epochs), initial=len(history.step_loss))
+
+    def record(step, losses, rates, averages):
+        known_rate = history.step_lr[-1] if history.step_lr else None
+        history.step_loss += losses
+        history.step_lr += rates
+        bar.set_postfix({name: f"{value:.3f}" for name, value in averages.result().items()}, refresh=False)
+        bar.update(len(losses))
+        if logger is None:
+            return
+        for at, (loss, rate) in enumerate(zip(losses, rates, strict=True), start=step - len(losses) + 1):
+            changed = {} if rate == known_rate else {"learning_rate": rate}
+            logger.log_scalars({"loss/step": loss, **changed}, at)
+            known_rate = rate
+
+    with bar:
+        for epoch in range(len(history.epochs), epochs):
+            if before_epoch is not None:
+                before_epoch(epoch)
+            started = time.perf_counter()
+            parts = {
+                "train": train_one_epoch(
+                    model,
+                    train_loader,
+                    loss_fn=loss_fn,
+                    optimizer=optimizer,
+                    device=device,
+                    scheduler=scheduler,
+                    metrics=metrics,
+                    amp=amp,
+                    first_step=len(history.step_loss),
+                    on_look=record,
+                )
+            }
+            if val_loader is not None:
+                parts["val"] = evaluate(model, val_loader, loss_fn=loss_fn, device=device, metrics=metrics, amp=amp)
+            row = {f"{part}_{name}": value for part, result in parts.items() for name, value in result.items()}
+            history.epochs.append({"epoch": epoch + 1, "step": len(history.step_loss), **row})
+            history.seconds.append(time.perf_counter() - started)
+            if logger is not None:
+                tags = {f"{name}/{part}": value for part, result in parts.items() for name, value in result.items()}
+                logger.log_scalars(tags, len(history.step_loss))
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, model, optimizer, scheduler, loaders, asdict(history))
+    return history
+
+
+def _steps(loader: Iterable, epochs: int) -> int | None:
+    try:
+        return len(loader) * epochs
+    except TypeError:  # a loader that cannot say how long it is
+        return None

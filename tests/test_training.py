@@ -1,0 +1,461 @@
+"""The loop: exact averages, `fit` against a loop written by hand, resuming, divergence, overhead, and early errors."""
+
+import copy
+import math
+import os
+import sys
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from tensorboardX import SummaryWriter
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+
+from course_utils.data import make_loader, random_affine
+from course_utils.models import freeze, unfreeze
+from course_utils.tracking import RunLogger, read_scalars
+from course_utils.training import History, TrainingDiverged, accuracy, evaluate, fit, predict
+
+CPU = torch.device("cpu")
+
+
+def small_cnn(classes=4):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.2),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, classes),
+    )  # fmt: skip
+
+
+def images_and_labels(count=46, classes=4):
+    generator = torch.Generator().manual_seed(1)
+    return (
+        torch.randn(count, 3, 8, 8, generator=generator),
+        torch.randint(classes, (count,), generator=generator),
+    )
+
+
+def sgd(model, lr=0.1):
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+
+
+def train(model, loader, val_loader=None, *, optimizer=None, epochs=2, loss_fn=None, **options):
+    return fit(
+        model, loader, val_loader, loss_fn=loss_fn or nn.CrossEntropyLoss(), optimizer=optimizer or sgd(model),
+        device=CPU, epochs=epochs, progress=False, **options,
+    )  # fmt: skip
+
+
+# --- what the numbers are -------------------------------------------------------------------------------------------
+
+
+def test_fit_gives_the_numbers_of_a_loop_written_by_hand():
+    images, labels = images_and_labels()
+    by_hand, by_fit = small_cnn(), small_cnn()
+
+    torch.manual_seed(3)
+    loader = make_loader(images, labels, batch_size=16, shuffle=True, seed=5, augment=random_affine)
+    optimizer = sgd(by_hand)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9)
+    epoch_losses, step_losses = [], []
+    for _ in range(3):
+        by_hand.train()
+        total, seen = 0.0, 0
+        for inputs, targets in loader:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(by_hand(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            total, seen = total + loss.item() * len(targets), seen + len(targets)
+            step_losses.append(loss.item())
+        epoch_losses.append(total / seen)
+
+    torch.manual_seed(3)
+    loader = make_loader(images, labels, batch_size=16, shuffle=True, seed=5, augment=random_affine)
+    optimizer = sgd(by_fit)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9)
+    history = train(by_fit, loader, optimizer=optimizer, scheduler=scheduler, epochs=3)
+
+    assert history.step_loss == step_losses
+    assert history["train_loss"] == pytest.approx(epoch_losses, rel=1e-6)
+    for name, value in by_hand.state_dict().items():
+        assert torch.equal(value, by_fit.state_dict()[name]), name
+
+
+def test_averages_are_over_examples_not_over_batches():
+    images, labels = images_and_labels(count=33)  # batches of 16, 16 and 1
+    model = small_cnn().eval()
+    loader = make_loader(images, labels, batch_size=16)
+    result = evaluate(model, loader, loss_fn=nn.CrossEntropyLoss(), device=CPU, metrics={"accuracy": accuracy})
+    with torch.no_grad():
+        logits = model(images)
+    assert result["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert result["accuracy"] == (logits.argmax(1) == labels).sum().item() / 33
+    batch_means = [F.cross_entropy(a, b).item() for a, b in zip(logits.split(16), labels.split(16), strict=True)]
+    assert result["loss"] != pytest.approx(sum(batch_means) / 3, rel=1e-3)
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 5.0, 0.5, 2.0])])
+def test_averages_follow_the_loss_in_what_it_counts(weight):
+    """Ignored labels do not count, class weights weigh, so the average is that of one large batch."""
+    images, labels = images_and_labels(count=40)
+    labels = torch.where(torch.arange(40) % 16 < 5, -100, labels)
+    loss_fn, model = nn.CrossEntropyLoss(weight=weight), small_cnn().eval()
+    loader = DataLoader(TensorDataset(images, labels), batch_size=16)
+    result = evaluate(model, loader, loss_fn=loss_fn, device=CPU)
+    with torch.no_grad():
+        assert result["loss"] == pytest.approx(loss_fn(model(images), labels).item(), rel=1e-5)
+
+
+class MaskedWords(nn.Module):
+    """Takes (words, mask), predicts a word at each place."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(20, 8), nn.Linear(8, 20)
+
+    def forward(self, words, mask):
+        return self.out(self.embed(words) * mask[..., None]).transpose(1, 2)  # (B, 20, T)
+
+
+class Pairs(nn.Module):
+    """Takes a user and an item, predicts a rating."""
+
+    def __init__(self):
+        super().__init__()
+        self.user, self.item = nn.Embedding(9, 4), nn.Embedding(7, 4)
+
+    def forward(self, user, item):
+        return (self.user(user) * self.item(item)).sum(1)
+
+
+def masked_text():
+    words, places = torch.randint(3, (30, 12)), torch.rand(30, 12) < torch.linspace(0.05, 0.8, 30)[:, None]
+    batches = [
+        ({"words": words[i : i + 8], "mask": (~places[i : i + 8]).float()}, torch.where(places, words, -100)[i : i + 8])
+        for i in range(0, 30, 8)
+    ]
+    return MaskedWords(), batches, nn.CrossEntropyLoss()
+
+
+def pairs():
+    users, items, ratings = torch.randint(9, (30,)), torch.randint(7, (30,)), torch.randn(30)
+    batches = [((users[i : i + 8], items[i : i + 8]), ratings[i : i + 8]) for i in range(0, 30, 8)]
+    return Pairs(), batches, nn.MSELoss()
+
+
+@pytest.mark.parametrize("task", [masked_text, pairs])
+def test_dicts_and_tuples_go_through_the_same_fit(task):
+    torch.manual_seed(0)
+    model, batches, loss_fn = task()
+    history = train(model, batches, batches, loss_fn=loss_fn, optimizer=torch.optim.Adam(model.parameters(), 0.03), epochs=8)
+    assert history["val_loss"][-1] < 0.8 * history["val_loss"][0]
+    whole = {}
+    if task is masked_text:
+        whole = {name: torch.cat([inputs[name] for inputs, _ in batches]) for name in batches[0][0]}
+    else:
+        whole = dict(zip(("user", "item"), (torch.cat(parts) for parts in zip(*(i for i, _ in batches), strict=True)), strict=True))
+    targets = torch.cat([targets for _, targets in batches])
+    with torch.no_grad():
+        assert history["val_loss"][-1] == pytest.approx(loss_fn(model(**whole), targets).item(), rel=1e-5)
+
+
+def test_same_seed_same_numbers_and_another_seed_other_numbers():
+    images, labels = images_and_labels()
+
+    def run(seed):
+        model = small_cnn()
+        torch.manual_seed(seed)
+        loader = make_loader(images, labels, batch_size=16, shuffle=True, seed=seed, augment=random_affine)
+        return train(model, loader, loader)
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_evaluate_leaves_modes_as_they_were_and_changes_nothing():
+    images, labels = images_and_labels()
+    model = small_cnn().train()
+    model[1].eval()
+    before = copy.deepcopy(model.state_dict())
+    evaluate(model, make_loader(images, labels, batch_size=16), loss_fn=nn.CrossEntropyLoss(), device=CPU)
+    assert [module.training for module in model] == [True, False, True, True, True, True, True]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_predict_keeps_the_order():
+    images, labels = images_and_labels()
+    model = small_cnn().eval()
+    outputs, targets = predict(model, make_loader(images, labels, batch_size=16), device=CPU)
+    assert torch.equal(targets, labels)
+    assert torch.allclose(outputs, model(images).detach(), atol=1e-6)
+
+
+# --- resuming ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own_generator", [True, False], ids=["course loader", "plain DataLoader"])
+def test_resuming_gives_the_uninterrupted_run_bit_for_bit(tmp_path, own_generator):
+    images, labels = images_and_labels()
+
+    def start():
+        model = small_cnn()
+        freeze(model, ["0", "1"])
+        torch.manual_seed(7)
+        if own_generator:
+            loader = make_loader(images, labels, batch_size=16, shuffle=True, seed=5, augment=random_affine)
+        else:
+            data = TensorDataset(images, labels)
+            sampler = RandomSampler(data, generator=torch.Generator().manual_seed(4))
+            loader = DataLoader(data, batch_size=16, sampler=sampler)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=15)
+        return model, loader, dict(optimizer=optimizer, scheduler=scheduler, metrics={"accuracy": accuracy})
+
+    def thaw(epoch, model):
+        if epoch == 1:  # once only: a resumed run must remember it
+            unfreeze(model, ["0", "1"])
+
+    whole, loader, options = start()
+    uninterrupted = train(whole, loader, loader, epochs=5, before_epoch=lambda e: thaw(e, whole), **options)
+
+    file = tmp_path / "run" / "checkpoint.pt"
+    first, loader, options = start()
+    train(first, loader, loader, epochs=2, before_epoch=lambda e: thaw(e, first), checkpoint=file, **options)
+    second, loader, options = start()
+    torch.randn(100)  # whatever happens in between
+    resumed = train(
+        second, loader, loader, epochs=5, before_epoch=lambda e: thaw(e, second), checkpoint=file, resume=True, **options
+    )
+    assert resumed == uninterrupted
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+    assert [path.name for path in file.parent.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_checkpoint_is_never_overwritten_unasked_and_survives_a_failed_write(tmp_path, monkeypatch):
+    images, labels = images_and_labels()
+    loader, file = make_loader(images, labels, batch_size=16), tmp_path / "checkpoint.pt"
+    train(small_cnn(), loader, epochs=1, checkpoint=file)
+    content = file.read_bytes()
+    with pytest.raises(FileExistsError, match="resume=True"):
+        train(small_cnn(), loader, epochs=1, checkpoint=file)
+
+    def full_disk(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        train(small_cnn(), loader, epochs=2, checkpoint=file, resume=True)
+    assert file.read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_checkpoint_that_does_not_fit_says_so(tmp_path):
+    images, labels = images_and_labels()
+    loader, file = make_loader(images, labels, batch_size=16), tmp_path / "checkpoint.pt"
+    train(small_cnn(), loader, epochs=1, checkpoint=file)
+    with pytest.raises(ValueError, match="another model"):
+        train(small_cnn(classes=5), loader, epochs=2, checkpoint=file, resume=True)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="damaged"):
+        train(small_cnn(), loader, epochs=2, checkpoint=file, resume=True)
+
+
+def test_a_resumed_log_is_one_clean_series(tmp_path):
+    images, labels = images_and_labels()
+    loader = make_loader(images, labels, batch_size=16)  # 3 steps an epoch
+    with RunLogger(tmp_path / "run") as logger:
+        train(small_cnn(), loader, epochs=2, checkpoint=tmp_path / "c.pt", logger=logger)
+        for step in (7, 8):  # an epoch that was begun and killed
+            logger.log_scalars({"loss/step": 99.0}, step)
+    with RunLogger(tmp_path / "run", resume=True) as logger:
+        history = train(small_cnn(), loader, epochs=4, checkpoint=tmp_path / "c.pt", resume=True, logger=logger)
+    series = read_scalars(tmp_path / "run")["loss/step"]
+    assert series.steps.tolist() == list(range(1, 13))
+    assert series.values.tolist() == pytest.approx(history.step_loss, rel=1e-6)
+
+
+# --- what it costs -------------------------------------------------------------------------------------------------
+
+
+class NullModel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs):
+        return inputs * self.weight
+
+
+def calls_of(function):
+    count = 0
+
+    def profile(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("logging", [False, True], ids=["silent", "logging"])
+@pytest.mark.parametrize("measuring", [False, True], ids=["loss only", "with accuracy"])
+def test_fit_makes_at_most_20_calls_a_step_more_than_a_hand_loop(tmp_path, logging, measuring):
+    loss_fn = nn.CrossEntropyLoss()
+
+    def by_hand(batches, run):
+        model = NullModel()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        writer = SummaryWriter(str(tmp_path / f"hand{run}"), max_queue=1000) if logging else None
+        model.train()
+        total, correct, seen, step = 0.0, 0, 0, 0
+        for inputs, targets in batches:
+            inputs, targets = inputs.to(CPU), targets.to(CPU)
+            optimizer.zero_grad()
+            outputs = model(inputs)
+            loss = loss_fn(outputs, targets)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(targets)
+            seen += len(targets)
+            if measuring:
+                correct += (outputs.argmax(1) == targets).sum().item()
+            step += 1
+            if logging:
+                writer.add_scalar("loss/step", loss.item(), step)
+        if logging:
+            writer.close()
+
+    def by_fit(batches, run):
+        model = NullModel()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        logger = RunLogger(tmp_path / f"fit{run}") if logging else None
+        train(
+            model, batches, optimizer=optimizer, loss_fn=loss_fn, epochs=1, logger=logger,
+            metrics={"accuracy": accuracy} if measuring else None,
+        )  # fmt: skip
+        if logging:
+            logger.close()
+
+    batch = (torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
+    counts = {}
+    for name, loop in (("hand", by_hand), ("fit", by_fit)):
+        loop([batch] * 20, f"{name} warm-up")
+        # what happens once a run cancels out in the difference of a long run and a short one
+        short, long = (calls_of(lambda n=n: loop([batch] * n, f"{name}{n}")) for n in (100, 500))  # noqa: B023
+        counts[name] = (long - short) / 400
+    print(counts)
+    assert counts["fit"] - counts["hand"] <= 20, counts
+
+
+# --- errors, early -------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_gone_nan_names_the_step_and_the_rate():
+    images, labels = images_and_labels(count=64)
+    batches = [(images[i : i + 8], labels[i : i + 8]) for i in range(0, 64, 8)]
+    poison = torch.full_like(batches[5][0], math.nan)
+    with pytest.raises(TrainingDiverged, match=r"nan at step 6, at a learning rate of 0\.1"):
+        train(small_cnn(), [*batches[:5], (poison, batches[5][1]), *batches[6:]])
+
+
+def test_nan_is_found_without_a_device_sync_at_every_step(monkeypatch):
+    images, labels = images_and_labels(count=64)
+    fetched = []
+    original = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: fetched.append(self.numel()) or original(self))
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: pytest.fail("a sync in the loop"))
+    monkeypatch.setattr("course_utils.training.LOOK_EVERY", 1e9)
+    batches = [(images[i : i + 8], labels[i : i + 8]) for i in range(0, 64, 8)]
+    history = train(small_cnn(), batches, epochs=1)
+    assert fetched == [8]
+    assert len(history.step_loss) == 8
+
+
+GOOD = images_and_labels()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (GOOD[0], GOOD[1] + 1, r"labels run from 1 to 4, but the model has 4 outputs"),
+        (GOOD[0], GOOD[1] - 1, r"labels run from -1 to 2"),
+        (GOOD[0], GOOD[1].float(), r"int64, not torch.float32.*long"),
+        (GOOD[0], GOOD[1].int(), r"int64, not torch.int32"),
+        (GOOD[0], GOOD[1][:, None], r"labels of the shape \(8,\), not \(8, 1\)"),
+        (GOOD[0][:, :1], GOOD[1], r"images of shape \(B, 3, H, W\)"),
+        (GOOD[0][:, 0], GOOD[1], r"images of shape \(B, 3, H, W\)"),
+        ((GOOD[0] * 50 + 128).clamp(0, 255), GOOD[1], r"reach 2\d\d; normalised"),
+        ((GOOD[0] * 50 + 128).clamp(0, 255).byte(), GOOD[1], r"normalised float images"),
+        (GOOD[0].index_fill(0, torch.tensor([2]), math.nan), GOOD[1], r"NaN or infinity"),
+    ],
+)
+@pytest.mark.parametrize("how", ["fit", "evaluate"])
+def test_bad_batches_are_explained(inputs, targets, message, how):
+    loader = DataLoader(TensorDataset(inputs, targets), batch_size=8)
+    with pytest.raises(ValueError, match=message):
+        if how == "fit":
+            train(small_cnn(), loader)
+        else:
+            evaluate(small_cnn(), loader, loss_fn=nn.CrossEntropyLoss(), device=CPU)
+
+
+def test_a_bad_label_far_from_the_first_batch_is_found_before_the_first_step():
+    images, labels = images_and_labels()
+    labels = torch.cat([labels[:-1], torch.tensor([4])])
+    model = small_cnn()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="run from 0 to 4"):
+        train(model, make_loader(images, labels, batch_size=8))
+    assert torch.equal(before["0.weight"], model.state_dict()["0.weight"])
+
+
+def test_a_bad_label_that_only_a_later_batch_shows_is_explained_too():
+    images, labels = images_and_labels(count=16)
+    batches = [(images[:8], labels[:8]), (images[8:], labels[8:] + 4)]
+    with pytest.raises(ValueError, match="did not accept"):
+        train(small_cnn(), batches)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(epochs=0), ValueError, "whole number from 1"),
+        (dict(epochs=2.5), ValueError, "whole number from 1"),
+        (dict(loader=[]), ValueError, "training loader is empty"),
+        (dict(loader=iter([])), ValueError, "no batch"),
+        (dict(val_loader=[]), ValueError, "validation loader is empty"),
+        (dict(loader=[{"inputs": GOOD[0], "targets": GOOD[1]}]), ValueError, r"must be \(inputs, targets\)"),
+        (dict(loss_fn=nn.CrossEntropyLoss(reduction="sum")), ValueError, "mean over the batch"),
+        (dict(optimizer=sgd(small_cnn())), ValueError, "none of the model's parameters"),
+        (dict(plateau=True), TypeError, "ReduceLROnPlateau"),
+        (dict(frozen=True), ValueError, "frozen"),
+    ],
+)
+def test_a_set_up_that_cannot_work_is_refused(change, error, message):
+    model = small_cnn()
+    options = {"loader": [(GOOD[0][:8], GOOD[1][:8])], "optimizer": sgd(model), **change}
+    if options.pop("plateau", False):
+        options["scheduler"] = torch.optim.lr_scheduler.ReduceLROnPlateau(options["optimizer"])
+    if options.pop("frozen", False):
+        freeze(model, "")
+    with pytest.raises(error, match=message):
+        train(model, **options)
+
+
+def test_a_loss_that_would_broadcast_silently_is_refused():
+    model = nn.Linear(3, 1)
+    with pytest.raises(ValueError, match=r"\(8, 1\), the targets \(8,\).*squeeze"):
+        train(model, [(torch.randn(8, 3), torch.randn(8))], loss_fn=nn.MSELoss())
+
+
+def test_history_names_its_columns():
+    with pytest.raises(KeyError, match="train_loss"):
+        History(epochs=[{"train_loss": 1.0}])["val_loss"]

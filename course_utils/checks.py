@@ -6,13 +6,16 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from course_utils.device import check_device
+
 CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
-def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, epochs) -> None:
+def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, device, epochs) -> None:
     """Raise ValueError or TypeError where `fit` was asked for something that cannot work."""
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs must be a whole number from 1, not {epochs!r}.")
+    check_device(device)
     for name, loader in (("training", train_loader), ("validation", val_loader)):
         if hasattr(loader, "__len__") and len(loader) == 0:
             raise ValueError(f"The {name} loader is empty: no examples, or fewer than one batch with drop_last=True.")

@@ -14,19 +14,24 @@ def pick_device() -> torch.device:
 
     Raises ValueError where COURSE_DEVICE names a device that this machine does not have.
     """
-    there = ["cpu"]
-    if torch.backends.mps.is_available():
-        there.insert(0, "mps")
-    there = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + there
     wanted = os.environ.get("COURSE_DEVICE", "").strip().lower()
-    if not wanted:
-        return torch.device(there[0].replace("cuda:0", "cuda"))
-    if wanted not in there and not (wanted == "cuda" and "cuda:0" in there):
-        raise ValueError(
-            f"COURSE_DEVICE={wanted} is not to be had here. This machine offers: {', '.join(there)}. "
-            "Unset the variable to let the course choose."
-        )
-    return torch.device(wanted)
+    if wanted:
+        check_device(wanted, "COURSE_DEVICE asks for it; unset that variable to let the course choose.")
+        return torch.device(wanted)
+    return torch.device(_devices()[0])
+
+
+def check_device(device: torch.device | str, remedy: str = "pick_device() chooses one that there is.") -> None:
+    """Raise ValueError where this machine does not have the device."""
+    if str(device) not in _devices():
+        raise ValueError(f"There is no device {str(device)!r} here, only {', '.join(_devices())}. {remedy}")
+
+
+def _devices() -> list[str]:
+    """The names of what there is to compute on, the fastest first."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    mps = ["mps", "mps:0"] if torch.backends.mps.is_available() else []
+    return [*(["cuda"] if gpus else []), *gpus, *mps, "cpu"]
 
 
 def use_cpu_threads(threads: int | None = None) -> int:

@@ -273,7 +273,7 @@ def fit(
     Raises ValueError for a set-up that cannot work, TrainingDiverged for a loss that is not finite, FileExistsError
     where the checkpoint exists and `resume` was not asked for.
     """
-    check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, epochs)
+    check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, device, epochs)
     model.to(device)
     history, loaders = History(), [loader for loader in (train_loader, val_loader) if loader is not None]
     if checkpoint is not None and Path(checkpoint).exists():

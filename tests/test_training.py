@@ -40,10 +40,10 @@ def sgd(model, lr=0.1):
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
 
 
-def train(model, loader, val_loader=None, *, optimizer=None, epochs=2, loss_fn=None, **options):
+def train(model, loader, val_loader=None, *, optimizer=None, epochs=2, loss_fn=None, device=CPU, **options):
     return fit(
         model, loader, val_loader, loss_fn=loss_fn or nn.CrossEntropyLoss(), optimizer=optimizer or sgd(model),
-        device=CPU, epochs=epochs, progress=False, **options,
+        device=device, epochs=epochs, progress=False, **options,
     )  # fmt: skip
 
 
@@ -150,13 +150,21 @@ def pairs():
 def test_dicts_and_tuples_go_through_the_same_fit(task):
     torch.manual_seed(0)
     model, batches, loss_fn = task()
-    history = train(model, batches, batches, loss_fn=loss_fn, optimizer=torch.optim.Adam(model.parameters(), 0.03), epochs=8)
+    history = train(
+        model, batches, batches, loss_fn=loss_fn, optimizer=torch.optim.Adam(model.parameters(), 0.03), epochs=8
+    )
     assert history["val_loss"][-1] < 0.8 * history["val_loss"][0]
     whole = {}
     if task is masked_text:
         whole = {name: torch.cat([inputs[name] for inputs, _ in batches]) for name in batches[0][0]}
     else:
-        whole = dict(zip(("user", "item"), (torch.cat(parts) for parts in zip(*(i for i, _ in batches), strict=True)), strict=True))
+        whole = dict(
+            zip(
+                ("user", "item"),
+                (torch.cat(parts) for parts in zip(*(i for i, _ in batches), strict=True)),
+                strict=True,
+            )
+        )
     targets = torch.cat([targets for _, targets in batches])
     with torch.no_grad():
         assert history["val_loss"][-1] == pytest.approx(loss_fn(model(**whole), targets).item(), rel=1e-5)
@@ -227,7 +235,14 @@ def test_resuming_gives_the_uninterrupted_run_bit_for_bit(tmp_path, own_generato
     second, loader, options = start()
     torch.randn(100)  # whatever happens in between
     resumed = train(
-        second, loader, loader, epochs=5, before_epoch=lambda e: thaw(e, second), checkpoint=file, resume=True, **options
+        second,
+        loader,
+        loader,
+        epochs=5,
+        before_epoch=lambda e: thaw(e, second),
+        checkpoint=file,
+        resume=True,
+        **options,
     )
     assert resumed == uninterrupted
     for name, value in whole.state_dict().items():
@@ -428,6 +443,7 @@ def test_a_bad_label_that_only_a_later_batch_shows_is_explained_too():
     ("change", "error", "message"),
     [
         (dict(epochs=0), ValueError, "whole number from 1"),
+        (dict(device="cuda"), ValueError, "no device 'cuda' here, only cpu"),
         (dict(epochs=2.5), ValueError, "whole number from 1"),
         (dict(loader=[]), ValueError, "training loader is empty"),
         (dict(loader=iter([])), ValueError, "no batch"),
@@ -440,6 +456,8 @@ def test_a_bad_label_that_only_a_later_batch_shows_is_explained_too():
     ],
 )
 def test_a_set_up_that_cannot_work_is_refused(change, error, message):
+    if "device" in change and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
     model = small_cnn()
     options = {"loader": [(GOOD[0][:8], GOOD[1][:8])], "optimizer": sgd(model), **change}
     if options.pop("plateau", False):

@@ -18,9 +18,9 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from tqdm import tqdm
 
-from course_utils.commands.letters import UNSEEN_FONTS, LetterBank
 from course_utils.data import few_labels, load_digits_rgb, make_loader, random_affine, split_at_random, split_by_group
 from course_utils.files import RESULTS, write_atomically
+from course_utils.letters import UNSEEN_FONTS, LetterBank
 from course_utils.models import build_classifier
 from course_utils.pocket import load_pocket_checkpoint, pocket_input_spec
 from course_utils.recipes import RATES, fine_tune

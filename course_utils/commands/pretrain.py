@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from course_utils.commands.letters import IMAGE_SIZE, LETTERS, TRAINING_FONTS, UNSEEN_FONTS, LetterBank
+from course_utils.files import write_atomically
+from course_utils.letters import IMAGE_SIZE, LETTERS, TRAINING_FONTS, UNSEEN_FONTS, LetterBank
 from course_utils.pocket import POCKET_SHA256, InputSpec, TinyResNet, load_pocket_checkpoint
 
 BATCH_SIZE = 128
@@ -142,16 +143,6 @@ def checkpoint_bytes(model: TinyResNet, steps: int, seed: int) -> bytes:
     buffer = io.BytesIO()  # not straight to the file: torch.save would write the file's name into it
     torch.save(checkpoint, buffer)
     return buffer.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its name never stands for half of it: under another name first, then renamed."""
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def report(path: Path, seconds: float) -> None:

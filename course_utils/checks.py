@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 from course_utils.device import check_device
 
 CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
-def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, device, epochs) -> None:
+def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, metrics, device, epochs) -> None:
     """Raise ValueError or TypeError where `fit` was asked for something that cannot work."""
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs must be a whole number from 1, not {epochs!r}.")
@@ -21,13 +22,18 @@ def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, 
             raise ValueError(f"The {name} loader is empty: no examples, or fewer than one batch with drop_last=True.")
     if getattr(loss_fn, "reduction", "mean") != "mean":
         raise ValueError(f'The loss must be the mean over the batch: reduction="mean", not {loss_fn.reduction!r}.')
+    if "loss" in (metrics or {}):
+        raise ValueError("A metric cannot be called 'loss': the average of the loss has that name.")
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         raise TypeError("ReduceLROnPlateau waits for an epoch's result; fit steps its scheduler after every batch.")
     ours = {id(parameter) for parameter in model.parameters()}
-    if not any(id(parameter) in ours for group in optimizer.param_groups for parameter in group["params"]):
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if isinstance(loss_fn, nn.Module):
+        held -= {id(parameter) for parameter in loss_fn.parameters()}
+    if held - ours or not held:
         raise ValueError(
-            "The optimiser holds none of the model's parameters. Build it after the model has its last form: "
-            "after the new head, and after a copy."
+            "The optimiser holds none of the model's parameters, or some that are not the model's. Build it after the "
+            "model has its last form: after the new head, and after a copy."
         )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("Every parameter of the model is frozen: unfreeze the head at least.")
@@ -64,7 +70,9 @@ def _check_class_labels(outputs, targets, ignore_index, loader) -> None:
             f"The model's outputs {tuple(outputs.shape)} need labels of the shape {tuple(wanted)}, "
             f"not {tuple(targets.shape)}."
         )
-    whole = getattr(getattr(loader, "dataset", None), "tensors", (targets,))[-1]  # all labels, where they lie in memory
+    whole = targets
+    if isinstance(loader, DataLoader) and loader.batch_size is None and isinstance(loader.dataset, TensorDataset):
+        whole = loader.dataset.tensors[-1]  # a loader of make_loader deals out all labels, and as they are
     labels = whole[whole != ignore_index]
     if labels.numel() and (labels.min() < 0 or labels.max() >= classes):
         raise ValueError(

@@ -90,6 +90,7 @@ def split_by_group(groups: torch.Tensor, *, val: Sequence[int], test: Sequence[i
     Raises ValueError where a group is unknown or named twice, or a part would be empty.
     """
     groups = torch.as_tensor(groups)
+    val, test = ([int(group) for group in part] for part in (val, test))
     known, named = set(groups.tolist()), [*val, *test]
     if unknown := set(named) - known:
         raise ValueError(f"There are no groups {sorted(unknown)}: the groups are {sorted(known)}.")
@@ -104,6 +105,8 @@ def split_at_random(count: int, *, val: int, test: int, seed: int) -> Split:
 
     Right only where the examples have nothing to do with each other; see `split_by_group`.
     """
+    if not isinstance(val, int) or not isinstance(test, int):
+        raise ValueError(f"val and test are numbers of examples, not shares: whole numbers, not {val!r} and {test!r}.")
     if val < 0 or test < 0 or val + test >= count:
         raise ValueError(f"{val} for validation and {test} for testing leave nothing to train on, out of {count}.")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
@@ -172,6 +175,9 @@ def make_loader(
 
 def check_examples(images: torch.Tensor, labels: torch.Tensor) -> None:
     """Raise a ValueError that says what is wrong with a data set, before a training starts on it."""
+    for name, part in (("Images", images), ("Labels", labels)):
+        if not isinstance(part, torch.Tensor):
+            raise ValueError(f"{name} must be a tensor, not {type(part).__name__}: torch.as_tensor makes one.")
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images and {len(labels)} labels: there must be one label an image.")
     if not len(images):

@@ -29,7 +29,8 @@ def check_device(device: torch.device | str, remedy: str = "pick_device() choose
 
 def _devices() -> list[str]:
     """The names of what there is to compute on, the fastest first."""
-    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0  # a GPU is counted with an old driver too
+    gpus = [f"cuda:{index}" for index in range(usable)]
     mps = ["mps", "mps:0"] if torch.backends.mps.is_available() else []
     return [*(["cuda"] if gpus else []), *gpus, *mps, "cpu"]
 
@@ -42,7 +43,7 @@ def use_cpu_threads(threads: int | None = None) -> int:
     """
     if threads is None:
         threads = os.environ.get("COURSE_THREADS", "1")
-    if not str(threads).isdigit() or int(threads) < 1:
+    if not str(threads).isdecimal() or int(threads) < 1:
         raise ValueError(f"The number of threads must be a whole number from 1, not {threads!r}.")
     torch.set_num_threads(int(threads))
     return torch.get_num_threads()

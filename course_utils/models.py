@@ -4,6 +4,7 @@ Everything here works the same on the course's own `TinyResNet` and on torchvisi
 """
 
 import difflib
+import functools
 from collections.abc import Iterable, Mapping
 from urllib.error import URLError
 
@@ -69,7 +70,9 @@ def _torchvision_model(name: str, weights: str | None) -> nn.Module:
 
 def _torchvision_input_spec(name: str) -> InputSpec:
     transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
-    return InputSpec(tuple(transforms.mean), tuple(transforms.std), transforms.crop_size[0])
+    return InputSpec(
+        tuple(transforms.mean), tuple(transforms.std), transforms.crop_size[0], transforms.interpolation.value
+    )
 
 
 def _head_like(old: nn.Module, num_classes: int) -> nn.Module:
@@ -79,31 +82,13 @@ def _head_like(old: nn.Module, num_classes: int) -> nn.Module:
     return nn.Conv2d(old.in_channels, num_classes, old.kernel_size)
 
 
-class _StaysInEval:
-    """A frozen BatchNorm: `train()` leaves it in evaluation mode, so its running statistics stand still."""
-
-    def train(self, mode: bool = True):
-        return super().train(False)
+def _stay_in_eval(layer: nn.Module, mode: bool = True) -> nn.Module:
+    """The `train()` of a frozen layer: it leaves it in evaluation mode, so its running statistics stand still."""
+    return type(layer).train(layer, False)
 
 
-class FrozenBatchNorm1d(_StaysInEval, nn.BatchNorm1d):
-    pass
-
-
-class FrozenBatchNorm2d(_StaysInEval, nn.BatchNorm2d):
-    pass
-
-
-class FrozenBatchNorm3d(_StaysInEval, nn.BatchNorm3d):
-    pass
-
-
-class FrozenSyncBatchNorm(_StaysInEval, nn.SyncBatchNorm):
-    pass
-
-
-FROZEN_CLASS = {frozen.__mro__[2]: frozen for frozen in _StaysInEval.__subclasses__()}
-THAWED_CLASS = {frozen: thawed for thawed, frozen in FROZEN_CLASS.items()}
+def _is_held(layer: nn.Module) -> bool:
+    return "train" in vars(layer)
 
 
 def freeze(model: nn.Module, names: Iterable[str] | str) -> None:
@@ -111,8 +96,8 @@ def freeze(model: nn.Module, names: Iterable[str] | str) -> None:
 
     names: any prefixes of parameter or module names, "layer1" or "features.0"; "" is the whole model.
     `requires_grad_(False)` alone is not enough: in training mode BatchNorm would go on updating its running mean and
-    variance (pytorch/pytorch#86590). A frozen layer changes its class, as torch.nn.utils.parametrize does it, so the
-    freezing holds through `model.train()`, `copy.deepcopy` and `torch.save`, and adds nothing to the state_dict.
+    variance (pytorch/pytorch#86590). A frozen layer with such statistics gets a `train` of its own, so the freezing
+    holds through `model.train()`, `copy.deepcopy` and `torch.save`, and adds nothing to the state_dict.
     Raises ValueError for a name that the model does not have.
     """
     _set_frozen(model, names, frozen=True)
@@ -125,20 +110,23 @@ def unfreeze(model: nn.Module, names: Iterable[str] | str = "") -> None:
 
 def _set_frozen(model: nn.Module, names: Iterable[str] | str, frozen: bool) -> None:
     names = [names] if isinstance(names, str) else list(names)
-    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    modules = dict(model.named_modules(remove_duplicate=False))
+    parameters = dict(model.named_parameters(remove_duplicate=False))  # tied weights under each of their names
     for name in names:
         if name not in modules and name not in parameters:
-            near = difflib.get_close_matches(name, [*modules, *parameters], n=3) or _part_names(model)
+            near = difflib.get_close_matches(str(name), [*modules, *parameters], n=3) or _part_names(model)
             raise ValueError(f"The model has no part {name!r}. Did you mean one of {', '.join(near)}?")
-    new_class = FROZEN_CLASS if frozen else THAWED_CLASS
     for name, parameter in parameters.items():
         if _within(name, names):
             parameter.requires_grad_(not frozen)
             if frozen:
                 parameter.grad = None  # an optimiser moves a parameter whose old gradient still stands
     for name, module in modules.items():
-        if _within(name, names) and type(module) in new_class:
-            module.__class__ = new_class[type(module)]
+        if _within(name, names) and getattr(module, "running_mean", None) is not None:
+            if frozen:
+                module.train = functools.partial(_stay_in_eval, module)
+            elif _is_held(module):
+                del module.train
             module.train(model.training)
 
 
@@ -155,7 +143,7 @@ def frozen_names(model: nn.Module) -> dict[str, list[str]]:
     """What is frozen, by full name: {"parameters": [...], "batch_norms": [...]}. `freeze` accepts both lists."""
     return {
         "parameters": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
-        "batch_norms": [name for name, module in model.named_modules() if isinstance(module, _StaysInEval)],
+        "batch_norms": [name for name, module in model.named_modules() if _is_held(module)],
     }
 
 

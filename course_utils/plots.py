@@ -8,6 +8,7 @@ import torch
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay
 
 # Okabe and Ito's palette, told apart with any colour vision. Source: jfly.uni-koeln.de/color.
@@ -31,7 +32,8 @@ def plot_curves(
     ax: Axes | None = None,
     markers: bool = False,
 ) -> Figure:
-    """Lines from {name: (x, y)}, named at their right end."""
+    """Lines from {name: (x, y)}, up to seven, with a legend beside them."""
+    _check_count(curves)
     ax = ax or plt.subplots(figsize=(7, 3.6), layout="constrained")[1]
     for i, (name, (x, y)) in enumerate(curves.items()):
         marker = MARKERS[i % len(MARKERS)] if markers else None
@@ -43,15 +45,17 @@ def plot_curves(
 
 def plot_history(history, *, title: str) -> Figure:
     """Loss and accuracy of a `training.History`, training beside validation, over epochs."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     epochs = history["epoch"]
-    for ax, measure in zip(axes, ("loss", "accuracy"), strict=True):
+    measures = [measure for measure in ("loss", "accuracy") if f"train_{measure}" in history.columns]
+    figure, axes = plt.subplots(1, len(measures), figsize=(9, 3.4), squeeze=False, layout="constrained")
+    for ax, measure in zip(axes.flat, measures, strict=True):
         curves = {
             name: (epochs, history[f"{part}_{measure}"])
             for name, part in (("training", "train"), ("validation", "val"))
             if f"{part}_{measure}" in history.columns
         }
         plot_curves(curves, title="", xlabel="epoch", ylabel=measure, ax=ax, markers=len(epochs) <= 20)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title)
     return figure
 
@@ -63,6 +67,7 @@ def plot_spread(
 
     live: scores of the same form, drawn as open markers over them: what was computed just now.
     """
+    _check_count(scores)
     figure, ax = plt.subplots(figsize=(8, 4.2), layout="constrained")
     places = sorted({x for line in scores.values() for x in line})
     for i, (name, line) in enumerate(scores.items()):
@@ -101,7 +106,9 @@ def plot_confusion(targets: torch.Tensor, predicted: torch.Tensor, class_names: 
 
 
 def plot_images(images: torch.Tensor, captions: Sequence[str] | None = None, *, title: str, columns: int = 8) -> Figure:
-    """A grid of images (N, 3, H, W) between 0 and 1 (undo the normalisation first), with a caption under each."""
+    """A grid of images (N, 3, H, W) between 0 and 1 (undo the normalisation first), with a caption over each."""
+    if not len(images):
+        raise ValueError("There are no images to show.")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     height = 1.0 if captions is None else 1.25
@@ -116,6 +123,11 @@ def plot_images(images: torch.Tensor, captions: Sequence[str] | None = None, *, 
             ax.set_title(captions[i], fontsize=9)
     figure.suptitle(title)
     return figure
+
+
+def _check_count(lines: Mapping) -> None:
+    if len(lines) > len(COLOURS):
+        raise ValueError(f"{len(lines)} lines cannot be told apart: draw {len(COLOURS)} at most, or two charts.")
 
 
 def _tidy(ax: Axes) -> None:

@@ -20,7 +20,8 @@ class InputSpec:
 
     mean: tuple[float, ...]  # one per channel, on the scale 0 to 1
     std: tuple[float, ...]
-    size: int  # pixels, height and width
+    size: int  # pixels, height and width; an image of other proportions is squeezed into them, not cut
+    interpolation: str = "bilinear"  # or "bicubic": how it was enlarged or reduced when the weights were made
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (0 to 255) or float (0 to 1) images, (B, 3, H, W) -> normalised float, (B, 3, size, size).
@@ -37,7 +38,7 @@ class InputSpec:
                 "Divide by 255, keep them as uint8, or look for NaN."
             )
         if images.shape[-2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+            images = F.interpolate(images, (self.size, self.size), mode=self.interpolation, antialias=True)
         return (images - self._column(self.mean, images)) / self._column(self.std, images)
 
     def undo(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -102,7 +103,12 @@ def load_pocket_checkpoint(path: Path | str = POCKET_WEIGHTS, sha256: str | None
         )
     try:
         checkpoint = torch.load(io.BytesIO(content), weights_only=True)
-        TinyResNet(len(checkpoint["classes"])).load_state_dict(checkpoint["state_dict"])
+        with torch.device("meta"):  # shapes alone: no memory, and no random numbers drawn
+            expected = TinyResNet(len(checkpoint["classes"])).state_dict()
+        if {name: weight.shape for name, weight in checkpoint["state_dict"].items()} != {
+            name: weight.shape for name, weight in expected.items()
+        }:
+            raise ValueError("other layers")
         InputSpec(tuple(checkpoint["mean"]), tuple(checkpoint["std"]), checkpoint["size"])
     except Exception as error:  # whatever is wrong with a file, the remedy is the same
         raise ValueError(

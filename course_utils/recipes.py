@@ -49,6 +49,8 @@ def fine_tune(
     seed_everything(seed)
     model = build_classifier(name, num_classes, weights=None if recipe == "scratch" else "DEFAULT").to(device)
     model = model.to(memory_format=torch.channels_last)
+    if recipe == "gradual" and not all(hasattr(model, part) for part in THAW_AT):
+        raise ValueError(f"The recipe 'gradual' thaws {', '.join(THAW_AT)}, the parts of a ResNet; {name} has others.")
     if recipe in ("probe", "gradual"):
         freeze(model, "")
         unfreeze(model, model.head_name)
@@ -63,17 +65,18 @@ def fine_tune(
         images, labels, batch_size=batch_size, shuffle=True, drop_last=True, seed=seed, augment=augment
     )
     epochs = max(1, round(steps / len(loader)))
+    total_steps = epochs * len(loader)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
-        total_steps=epochs * len(loader),
-        pct_start=0.1,
+        total_steps=total_steps,
+        pct_start=0.1 if total_steps > 10 else 0.0,  # OneCycleLR divides by zero where the rise is one step
         cycle_momentum=False,
     )
 
     def thaw(epoch: int) -> None:
         if recipe == "gradual":
-            unfreeze(model, [part for part, share in THAW_AT.items() if epoch >= share * epochs])
+            unfreeze(model, [part for part, share in THAW_AT.items() if epoch >= min(share * epochs, epochs - 1)])
 
     history = fit(
         model,

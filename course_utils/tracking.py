@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -39,13 +40,14 @@ class RunLogger:
                 f"The directory {self.run_dir.name} holds a run already, and two runs in one directory make one broken "
                 "curve. Take another name (fresh_run_dir finds one), or go on in this one with resume=True."
             )
+        known = read_scalars(run_dir) if earlier else {}
         # tensorboardX names its file by the second and the machine, so that two writers can overwrite each other and
         # the name tells whose machine it was; the number makes it unique, the fixed name keeps the machine out of it.
         with mock.patch("socket.gethostname", return_value="run"):
             self.writer = SummaryWriter(
                 str(self.run_dir), filename_suffix=f".{len(earlier)}", flush_secs=1, max_queue=1000
             )
-        self.last_step: dict[str, int] = {}
+        self.last_step = {tag: int(series.steps.max()) for tag, series in known.items() if len(series.steps)}
         self.closed = False
         if purge_step is not None:
             self.purge_from(purge_step)
@@ -54,7 +56,13 @@ class RunLogger:
         """Write {tag: value} at a step; tags such as "loss/train" group by what stands before the slash."""
         if self.closed:
             raise ValueError(f"The logger of {self.run_dir.name} is closed; RunLogger(..., resume=True) goes on.")
+        if not isinstance(step, int | np.integer) or step < 0:
+            raise ValueError(f"A step must be a whole number from 0, not {step!r}: TensorBoard knows no others.")
         for tag, value in values.items():
+            if tag not in self.last_step and not re.fullmatch(r"[-\w.][-\w./]*", tag):
+                raise ValueError(
+                    f"The tag {tag!r} would be renamed silently: use letters, digits and - _ . / alone, no blanks."
+                )
             if step <= self.last_step.get(tag, -1):
                 raise ValueError(
                     f"{tag!r} was logged at step {self.last_step[tag]} already, and now at {step}: TensorBoard would "

@@ -141,10 +141,8 @@ def train_one_epoch(
     Raises TrainingDiverged for a loss that is NaN or infinite, ValueError for a batch that does not fit the model.
     """
     model.train()
-    averages, precision = (
-        Averages(loss_fn, metrics),
-        mixed_precision(device) if amp else contextlib.nullcontext(),
-    )
+    averages = Averages(loss_fn, metrics)
+    precision = mixed_precision(device) if amp else contextlib.nullcontext()
     step, unseen, last_look = first_step, [], time.perf_counter()
     for batch in loader:
         try:
@@ -191,7 +189,6 @@ def _look(step: int, unseen: list, averages: Averages, on_look: Callable | None)
         on_look(step, losses, rates, averages)
 
 
-@torch.no_grad()
 def evaluate(
     model: nn.Module,
     loader: Iterable,
@@ -203,39 +200,41 @@ def evaluate(
 ) -> dict[str, float]:
     """{"loss": mean over examples, metric: mean, ...} in evaluation mode; the model's modes are put back after it."""
     averages = Averages(loss_fn, metrics)
-    for outputs, targets in _outputs(model, loader, device, amp, loss_fn):
-        averages.add(loss_fn(outputs, targets), outputs, targets)
+    for loss, outputs, targets in _evaluated(model, loader, device, amp, loss_fn):
+        averages.add(loss, outputs, targets)
     return averages.result()
 
 
-@torch.no_grad()
 def predict(
     model: nn.Module, loader: Iterable, *, device: torch.device | str, amp: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All outputs and all targets of a loader, on the CPU, in its order: (N, K) and (N,) for a classifier."""
-    pairs = [(outputs.float().cpu(), targets.cpu()) for outputs, targets in _outputs(model, loader, device, amp)]
+    pairs = [(outputs.float().cpu(), targets.cpu()) for _, outputs, targets in _evaluated(model, loader, device, amp)]
     return torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
 
 
-def _outputs(model, loader, device, amp, loss_fn=None) -> Iterator[tuple]:
+@torch.no_grad()
+def _evaluated(model, loader, device, amp, loss_fn=None) -> Iterator[tuple]:
+    """(loss, outputs, targets) of every batch, in evaluation mode; the loss is None where no `loss_fn` is given."""
     modes = [(module, module.training) for module in model.modules()]
     precision = mixed_precision(device) if amp else contextlib.nullcontext()
     model.to(device).eval()
-    first = True
+    loss = outputs = None
     try:
         for batch in loader:
             try:
                 inputs, targets = batch
                 inputs, targets = move(inputs, device), move(targets, device)
                 with precision:
-                    outputs = forward(model, inputs)
-                if first:
-                    check_first_batch(inputs, outputs, targets, loss_fn, loader)
+                    first, outputs = outputs is None, forward(model, inputs)
+                    if first:
+                        check_first_batch(inputs, outputs, targets, loss_fn, loader)
+                    if loss_fn is not None:
+                        loss = loss_fn(outputs, targets)
             except (RuntimeError, ValueError, IndexError, TypeError) as error:
                 raise_explained(error, batch, model)
-            first = False
-            yield outputs, targets
-        if first:
+            yield loss, outputs, targets
+        if outputs is None:
             raise ValueError("The loader gave no batch: there is nothing to evaluate.")
     finally:
         for module, mode in modes:
@@ -263,8 +262,10 @@ def fit(
     """Train for `epochs` epochs, evaluate after each, and return the `History`; the model is changed in place.
 
     val_loader: None for no evaluation. loss_fn: (outputs, targets) -> mean over the batch.
-    scheduler: stepped after every optimiser step. logger: gets "loss/train" and a changed "learning_rate" at each step,
-        and every average at the end of an epoch. metrics: {name: (outputs, targets) -> one value an example}.
+    scheduler: stepped after every optimiser step.
+    logger: gets "loss/step" at each step, "learning_rate" where it has changed, and the averages ("loss/train",
+        "loss/val", ...) at the end of an epoch.
+    metrics: {name: (outputs, targets) -> one value an example}.
     before_epoch: called with the epoch's number, from 0, before it begins: the place to thaw a layer.
     amp: mixed precision where the device gains by it. progress: a bar in steps, with loss and metrics.
     checkpoint: a file that is rewritten after every epoch. resume: go on from it where it exists (`epochs` counts from
@@ -273,7 +274,7 @@ def fit(
     Raises ValueError for a set-up that cannot work, TrainingDiverged for a loss that is not finite, FileExistsError
     where the checkpoint exists and `resume` was not asked for.
     """
-    check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, device, epochs)
+    check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, metrics, device, epochs)
     model.to(device)
     history, loaders = History(), [loader for loader in (train_loader, val_loader) if loader is not None]
     if checkpoint is not None and Path(checkpoint).exists():

@@ -330,8 +330,8 @@ def test_fit_makes_at_most_20_calls_a_step_more_than_a_hand_loop(tmp_path, loggi
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         writer = SummaryWriter(str(tmp_path / f"hand{run}"), max_queue=1000) if logging else None
         model.train()
-        total, correct, seen, step = 0.0, 0, 0, 0
-        for inputs, targets in batches:
+        total, correct, seen = 0.0, 0, 0
+        for step, (inputs, targets) in enumerate(batches):
             inputs, targets = inputs.to(CPU), targets.to(CPU)
             optimizer.zero_grad()
             outputs = model(inputs)
@@ -342,7 +342,6 @@ def test_fit_makes_at_most_20_calls_a_step_more_than_a_hand_loop(tmp_path, loggi
             seen += len(targets)
             if measuring:
                 correct += (outputs.argmax(1) == targets).sum().item()
-            step += 1
             if logging:
                 writer.add_scalar("loss/step", loss.item(), step)
         if logging:
@@ -477,3 +476,22 @@ def test_a_loss_that_would_broadcast_silently_is_refused():
 def test_history_names_its_columns():
     with pytest.raises(KeyError, match="train_loss"):
         History(epochs=[{"train_loss": 1.0}])["val_loss"]
+
+
+def test_an_optimiser_from_before_the_new_head_is_refused():
+    model = small_cnn()
+    optimizer = sgd(model)
+    model[-1] = nn.Linear(24, 4)
+    with pytest.raises(ValueError, match="some that are not the model's.*after the new head"):
+        train(model, [(GOOD[0][:8], GOOD[1][:8])], optimizer=optimizer)
+
+
+def test_labels_that_a_loader_changes_or_leaves_out_do_not_count():
+    images, labels = images_and_labels(count=16)
+
+    def halved(batch):
+        return torch.stack([image for image, _ in batch]), torch.stack([label for _, label in batch]) // 2
+
+    train(small_cnn(classes=2), DataLoader(TensorDataset(images, labels), 8, collate_fn=halved), epochs=1)
+    unlabelled = torch.where(torch.arange(16) < 8, labels, -1)
+    train(small_cnn(), DataLoader(TensorDataset(images, unlabelled), 8, sampler=range(8)), epochs=1)

@@ -10,7 +10,7 @@ NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 
 
 def write_tiny_cifar10(root: Path, monkeypatch, *, per_batch: int = 20, test: int = 10) -> None:
-    """Write cifar-10-batches-py under `root`, and let torchvision accept it in the place of the real one's checksums."""
+    """Write cifar-10-batches-py under `root`, and let torchvision accept it without the real one's checksums."""
     folder = root / CIFAR10.base_folder
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)

@@ -1,0 +1,19 @@
+# Each line is a call of start.py, which does the work and runs on Windows too:  py start.py lab
+# Pass more on with ARGS:  make lab ARGS=--no-browser     Choose a Python:  make lab PYTHON=python3.12
+
+PYTHON ?= python3
+
+help:
+	@$(PYTHON) start.py help
+
+lab test test-oldest notebooks lock clean:
+	$(PYTHON) start.py $@ $(ARGS)
+
+pretrain grid pictures:
+	$(PYTHON) start.py run -m course_utils $@ $(ARGS)
+
+lint:
+	$(PYTHON) start.py run -m ruff check .
+	$(PYTHON) start.py run -m ruff format --check .
+
+.PHONY: help lab test test-oldest notebooks lock clean pretrain grid pictures lint

@@ -1,0 +1,330 @@
+"""Make the environment of the course where it is missing, and start something in it.
+
+    python start.py lab           open JupyterLab on the first notebook
+    python start.py test          run every test and every notebook
+    python start.py notebooks     run all notebooks again and save them
+    python start.py run ...       run Python in the environment: start.py run -m course_utils pretrain
+    python start.py test-oldest   run the tests on the oldest versions that pyproject.toml allows
+    python start.py lock          write constraints.txt again, from the newest versions
+    python start.py clean         remove the environments
+
+On Windows write "py start.py lab". What follows the first word is passed on: start.py lab --no-browser.
+
+COURSE_TORCH=cpu     takes the CPU build of torch (2 GB instead of 7 on Linux); set it before the first call
+COURSE_PYTHON=FILE   uses that Python and what it has installed, and installs nothing
+"""
+
+# A Python that is too old must be able to read this file to say so: no f-strings, no pathlib, no type hints.
+import contextlib
+import datetime
+import glob
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.realpath(__file__))
+WINDOWS = os.name == "nt"
+STAMP = "course-stamp.json"  # stands in an environment; written last, so only a finished one has it
+
+WRONG_PYTHON = """This is {found}; the course needs a 64-bit Python 3.{oldest} to 3.{newest}.
+Install one from https://www.python.org/downloads/ or with your system's package manager, and name it:
+    make lab PYTHON=python3.13        (Linux, macOS)
+    py -3.13 start.py lab             (Windows)
+Or let conda bring its own Python: the README says how."""
+NO_SPACE = """The installation needs about {needed} GB of disk space; {free:.1f} GB are free at {folder}.
+Make room, or take the CPU build of torch (about 2 GB): set COURSE_TORCH=cpu."""
+NO_VENV = """Python could not make an environment; its own message is above.
+On Debian and Ubuntu the missing part is: apt install python3-venv"""
+NOT_REMOVED = """Could not remove {folder}: {error}.
+Close JupyterLab and every terminal that uses it, and call this again."""
+NOT_INSTALLED = """The installation did not finish; pip's own message is above. Call this again to go on.
+- No network, or a slow one: name a mirror nearby by PIP_INDEX_URL or in pip's configuration (see the README).
+- A full disk: COURSE_TORCH=cpu takes the CPU build of torch, about 2 GB instead of 7 on Linux."""
+
+
+def say(text):
+    """Tell the reader, on stderr: it gets any letter past any console, and stdout is for what is started."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def stop(text):
+    sys.exit("\n" + text)
+
+
+def read(name):
+    with io.open(os.path.join(ROOT, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def write(path, text):
+    with io.open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+def python_limits():
+    """The oldest Python 3 that pyproject.toml allows, and the first that it does not: (11, 15) for >=3.11,<3.15."""
+    limits = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', read("pyproject.toml")).groups()
+    return [int(minor) for minor in limits]
+
+
+def complaint(version, bits):
+    """What to say to a Python that will not do, or None."""
+    oldest, above = python_limits()
+    if bits == 64 and (3, oldest) <= tuple(version[:2]) < (3, above):
+        return None
+    found = "a {}-bit Python {}.{}".format(bits, version[0], version[1])
+    return WRONG_PYTHON.format(found=found, oldest=oldest, newest=above - 1)
+
+
+def python_in(folder, windows=WINDOWS):
+    return os.path.join(folder, "Scripts", "python.exe") if windows else os.path.join(folder, "bin", "python")
+
+
+def read_stamp(folder):
+    try:
+        with io.open(os.path.join(folder, STAMP), encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return {}
+
+
+def wanted_stamp(folder, pins):
+    """What the stamp of a good environment says: where it was made, by which Python, to hold what."""
+    packages = hashlib.sha256((read("pyproject.toml") + pins).encode("utf-8")).hexdigest()
+    return {"folder": folder, "python": "{}.{}".format(*sys.version_info[:2]), "packages": packages}
+
+
+def why_anew(folder, made, wanted):
+    """Why an environment cannot be kept, in words. None where it can, though its packages may change."""
+    if not os.path.isdir(folder):
+        return "there is none yet"
+    if not made:
+        return "an earlier installation did not finish"
+    if not os.path.exists(python_in(folder)):
+        return "the Python that it was made from is gone"
+    if made["folder"] != wanted["folder"]:
+        return "it was moved here from elsewhere"
+    if made["python"] != wanted["python"]:
+        return "it was made from Python {}, and this is {}".format(made["python"], wanted["python"])
+    return None
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """One installation at a time. The system frees the lock when its last holder ends, even a killed one."""
+    with open(folder + ".lock", "a+") as lock:
+        told = False
+        while not locked(lock):
+            if not told:
+                say("Another call is installing in {}; waiting for it.".format(folder))
+            told = True
+            time.sleep(1)
+        yield lock
+
+
+def locked(file):
+    try:
+        if WINDOWS:
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except (BlockingIOError, PermissionError):
+        return False
+
+
+def remove(folder):
+    try:
+        if os.path.isdir(folder):
+            shutil.rmtree(folder)
+    except OSError as error:
+        stop(NOT_REMOVED.format(folder=folder, error=error.strerror))
+
+
+def make_anew(folder):
+    remove(folder)
+    needed = 7 if sys.platform == "linux" and os.environ.get("COURSE_TORCH") != "cpu" else 2
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < needed:
+        stop(NO_SPACE.format(needed=needed, free=free, folder=ROOT))
+    # Not sys.executable: that may be the Python inside the environment that was just removed.
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    if subprocess.call([base, "-m", "venv", folder]):
+        stop(NO_VENV)
+
+
+def pip_install(python, constraints):
+    """The command that installs the course. COURSE_TORCH names a build on PyTorch's own index: cpu, cu130."""
+    command = [python, "-m", "pip", "--disable-pip-version-check", "install"]
+    command += ["-c", constraints, "-e", ".[test]"]
+    build = os.environ.get("COURSE_TORCH")
+    return command + (["--extra-index-url", "https://download.pytorch.org/whl/" + build] if build else [])
+
+
+def install(folder, pins, lock):
+    """Bring an environment to what pyproject.toml and the pins say. Cut short, it is left without a stamp."""
+    stamp, constraints = os.path.join(folder, STAMP), os.path.join(folder, "constraints.txt")
+    write(constraints, pins)
+    kept = os.path.exists(stamp)
+    if kept:
+        os.replace(stamp, stamp + ".old")
+    # pip holds the lock too: if this process is killed and pip lives on, the next call waits for it.
+    held = () if WINDOWS else (lock.fileno(),)
+    variables = dict(os.environ, PIP_USER="0")  # a "user" install is refused inside an environment
+    if subprocess.call(pip_install(python_in(folder), constraints), cwd=ROOT, env=variables, pass_fds=held):
+        if kept:
+            # pip downloads before it changes anything, so what was there still works.
+            os.replace(stamp + ".old", stamp)
+        stop(NOT_INSTALLED)
+    write(stamp + ".new", json.dumps(wanted_stamp(folder, pins)))
+    os.replace(stamp + ".new", stamp)
+
+
+def environment(name, pins):
+    """The Python of an environment with all that the course needs; where one is ready, this takes no time."""
+    folder = os.path.realpath(os.path.join(ROOT, name))
+    wanted = wanted_stamp(folder, pins)
+    if read_stamp(folder) != wanted or not os.path.exists(python_in(folder)):
+        with alone(folder) as lock:
+            made = read_stamp(folder)  # read again: whoever held the lock may have done the work
+            reason = why_anew(folder, made, wanted)
+            if reason:
+                say("Making {} ({}). The first time takes some minutes.".format(folder, reason))
+                make_anew(folder)
+            if reason or made != wanted:
+                say("Installing what pyproject.toml asks for.")
+                install(folder, pins, lock)
+    return python_in(folder)
+
+
+def course_python():
+    own = os.environ.get("COURSE_PYTHON")
+    return os.path.abspath(own) if own else environment(".venv", read("constraints.txt"))
+
+
+def start(command):
+    """Run a command in the course's folder until it ends, and return its exit code."""
+    # The environment's folder first, so that a notebook which starts "tensorboard" finds this environment's.
+    path = os.path.dirname(command[0]) + os.pathsep + os.environ.get("PATH", "")
+    child = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ, PATH=path))
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            pass  # the child got it too, and answers it in its own way: JupyterLab asks whether to stop
+
+
+def lab(args):
+    # The course's folder is the server's root; else the notebooks' pictures (../images) would lie outside it.
+    # The notebook as default address, not as argument, stands in the printed address too.
+    command = [course_python(), "-m", "jupyterlab", "--ServerApp.root_dir=."]
+    command.append("--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # root in a container; Jupyter wants to be told
+    return start(command + args)
+
+
+def run(args):
+    return start([course_python()] + args)
+
+
+def test(args):
+    return run(["-m", "pytest"] + args)
+
+
+def test_oldest(args):
+    return start([environment(".venv-oldest", floors()), "-m", "pytest"] + args)
+
+
+def needs():
+    """What pyproject.toml asks for, for the course and its tests: "torch>=2.6" and so on."""
+    import tomllib
+
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    return project["dependencies"] + project["optional-dependencies"]["test"]
+
+
+def floors():
+    """Every "name>=version" of pyproject.toml as "name==version", one a line."""
+    return "".join(need.replace(">=", "==", 1) + "\n" for need in needs())
+
+
+def notebooks(args):
+    """Run notebooks again, top to bottom, and save them without what differs from one machine to the next."""
+    paths = [path for arg in args or [os.path.join(ROOT, "notebooks", "*.ipynb")] for path in glob.glob(arg)]
+    convert = ["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace"]
+    options = ["--ExecutePreprocessor.record_timing=False", "--ExecutePreprocessor.kernel_name=python3"]
+    for path in sorted(os.path.abspath(path) for path in paths):
+        code = run(convert + options + [path])
+        if code:
+            return code
+        notebook = json.loads(read(path))
+        notebook["metadata"].get("language_info", {}).pop("version", None)
+        write(path, json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    return 0
+
+
+def lock(args):
+    """Ask pip what it would install today without constraints, and write that down. Nothing is installed."""
+    # For the oldest Python of all, a 3.11.0: there are packages that take 3.11.7 and refuse the 3.11.2 of Debian 12.
+    oldest = "3.{}.0".format(python_limits()[0])
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.check_call([sys.executable, "-m", "venv", folder])
+        report = os.path.join(folder, "report.json")
+        ask = [python_in(folder), "-m", "pip", "install", "--quiet", "--dry-run", "--report", report]
+        ask += ["--python-version", oldest, "--only-binary", ":all:", "--target", folder]
+        subprocess.check_call(ask + args + needs())
+        packages = [item["metadata"] for item in json.loads(read(report))["install"]]
+    # torch names its CUDA libraries itself, others for each build; "+cu130" names a build, not a version.
+    left_out = re.compile("nvidia-|cuda-|triton")
+    pins = ["{name}=={version}".format(**package).split("+")[0] for package in packages]
+    pins = sorted((pin for pin in pins if not left_out.match(pin)), key=str.lower)
+    header = "# The versions that start.py installs and the tests ran on. Made by `start.py lock` on {},\n"
+    header += "# {}, for Python {} and newer. What your system does not need is not installed for standing here.\n"
+    header = header.format(datetime.date.today(), platform.system(), oldest)
+    write(os.path.join(ROOT, "constraints.txt"), header + "\n".join(pins) + "\n")
+    say("constraints.txt is written. Now run the tests on it: start.py test")
+    return 0
+
+
+def clean(args):
+    for name in (".venv", ".venv-oldest"):
+        remove(os.path.realpath(os.path.join(ROOT, name)))
+    return 0
+
+
+COMMANDS = {"lab": lab, "test": test, "test-oldest": test_oldest, "notebooks": notebooks, "run": run}
+COMMANDS.update({"lock": lock, "clean": clean})
+
+
+def main(argv):
+    command = COMMANDS.get(argv[0]) if argv else None
+    if command is None:
+        say(__doc__)
+        return 0 if argv[:1] in (["help"], ["--help"], ["-h"]) else 2
+    fault = complaint(sys.version_info, 64 if sys.maxsize > 2**32 else 32)
+    if fault:
+        stop(fault)
+    try:
+        return command(argv[1:])
+    except KeyboardInterrupt:
+        stop("Stopped. Call it again to go on.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

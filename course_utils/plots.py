@@ -86,6 +86,8 @@ def plot_spread(
         )
         for at, values in (live or {}).get(name, {}).items():
             ax.plot([at * shift] * len(values), values, marker, markersize=8, color=colour, fillstyle="none")
+    if live:
+        ax.plot([], [], "o", markersize=8, color="grey", fillstyle="none", label="open: live")
     ax.set_xscale("log")
     ax.set_xticks(places, [f"{at:g}" for at in places])
     ax.minorticks_off()

@@ -12,6 +12,39 @@ from course_utils.device import check_device
 CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
+def check_examples(images: torch.Tensor, labels: torch.Tensor) -> None:
+    """Raise ValueError where images (N, C, H, W) and their labels (N,) are not what a loader can deal out."""
+    for name, part in (("Images", images), ("Labels", labels)):
+        if not isinstance(part, torch.Tensor):
+            raise ValueError(f"{name} must be a tensor, not {type(part).__name__}: torch.as_tensor makes one.")
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images and {len(labels)} labels: there must be one label an image.")
+    if not len(images):
+        raise ValueError("There are no examples: the split or the selection is empty.")
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        raise ValueError(f"Labels must be int64 of shape (N,), not {labels.dtype} of shape {tuple(labels.shape)}.")
+    if labels.min() < 0:
+        raise ValueError(f"Labels must count from 0; the smallest here is {labels.min()}.")
+    if images.ndim != 4 or (images.shape[3] in (1, 3) and images.shape[1] not in (1, 3)):
+        raise ValueError(
+            f"Images must have the shape (N, channels, height, width), not {tuple(images.shape)}; "
+            "where the channels come last, images.permute(0, 3, 1, 2) puts them right."
+        )
+    if images.is_floating_point() and not images.isfinite().all():
+        raise ValueError(f"Image {int((~images.isfinite().flatten(1).all(1)).nonzero()[0])} holds NaN or infinity.")
+    check_pixels(images)
+
+
+def check_pixels(inputs: torch.Tensor) -> None:
+    """Raise ValueError where floats are plainly pixels from 0 to 255, which no pretrained network expects."""
+    is_image = inputs.is_floating_point() and inputs.ndim == 4 and inputs.shape[1] in (1, 3)
+    if is_image and inputs.min() >= 0 and 30 < inputs.max() <= 255:
+        raise ValueError(
+            f"Float images reach {inputs.max():.0f}; normalised ones stay within a few units. Divide by 255 and normalise "
+            "them, or keep them as uint8 and pass prepare=model.input_spec to make_loader."
+        )
+
+
 def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, metrics, device, epochs) -> None:
     """Raise ValueError or TypeError where `fit` was asked for something that cannot work."""
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
@@ -44,11 +77,7 @@ def check_first_batch(inputs, outputs, targets, loss_fn, loader) -> None:
     for name, tensor in _tensors(inputs):
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"The inputs{name} hold NaN or infinity, in the first batch already.")
-        if tensor.is_floating_point() and tensor.ndim == 4 and tensor.abs().max() > 30:
-            raise ValueError(
-                f"The images{name} reach {tensor.abs().max():.0f}; normalised ones stay within a few units. "
-                "Divide by 255 and normalise them: model.input_spec does both for uint8 images."
-            )
+        check_pixels(tensor)
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         return  # a loss of the caller's own, which alone knows what it needs
     if isinstance(loss_fn, CLASS_LOSSES) or loss_fn is F.cross_entropy:

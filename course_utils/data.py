@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 from torchvision.datasets import CIFAR10
 
+from course_utils.checks import check_examples
 from course_utils.pocket import pocket_input_spec
 
 # Where each of the 14 filled-in forms begins in scikit-learn's digits, and where the last one ends. The list is not
@@ -171,30 +172,6 @@ def make_loader(
     batches = BatchSampler(order, batch_size, drop_last)
     # batch_size=None: the sampler already deals out whole batches, so the tensors are indexed once a batch
     return DataLoader(dataset, sampler=batches, batch_size=None, collate_fn=finish, generator=generator)
-
-
-def check_examples(images: torch.Tensor, labels: torch.Tensor) -> None:
-    """Raise a ValueError that says what is wrong with a data set, before a training starts on it."""
-    for name, part in (("Images", images), ("Labels", labels)):
-        if not isinstance(part, torch.Tensor):
-            raise ValueError(f"{name} must be a tensor, not {type(part).__name__}: torch.as_tensor makes one.")
-    if len(images) != len(labels):
-        raise ValueError(f"{len(images)} images and {len(labels)} labels: there must be one label an image.")
-    if not len(images):
-        raise ValueError("There are no examples: the split or the selection is empty.")
-    if labels.dtype != torch.int64 or labels.ndim != 1:
-        raise ValueError(f"Labels must be int64 of shape (N,), not {labels.dtype} of shape {tuple(labels.shape)}.")
-    if labels.min() < 0:
-        raise ValueError(f"Labels must count from 0; the smallest here is {labels.min()}.")
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"Images must have the shape (N, 3, H, W), not {tuple(images.shape)}.")
-    if images.is_floating_point() and not images.isfinite().all():
-        raise ValueError(f"Image {int((~images.isfinite().flatten(1).all(1)).nonzero()[0])} holds NaN or infinity.")
-    if images.is_floating_point() and images.abs().max() > 30:
-        raise ValueError(
-            f"Float images reach {images.abs().max():.0f}; normalised ones stay within a few units. "
-            "Divide by 255 and normalise them, or keep them as uint8 and pass prepare=model.input_spec."
-        )
 
 
 def random_affine(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

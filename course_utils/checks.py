@@ -40,8 +40,8 @@ def check_pixels(inputs: torch.Tensor) -> None:
     is_image = inputs.is_floating_point() and inputs.ndim == 4 and inputs.shape[1] in (1, 3)
     if is_image and inputs.min() >= 0 and 30 < inputs.max() <= 255:
         raise ValueError(
-            f"Float images reach {inputs.max():.0f}; normalised ones stay within a few units. Divide by 255 and normalise "
-            "them, or keep them as uint8 and pass prepare=model.input_spec to make_loader."
+            f"Float images reach {inputs.max():.0f}; normalised ones stay within a few units. Divide by 255 and "
+            "normalise them, or keep them as uint8 and pass prepare=model.input_spec to make_loader."
         )
 
 
@@ -124,6 +124,8 @@ def raise_explained(error: Exception, batch, model: nn.Module) -> None:
             reasons.append(f"The model takes images of shape (B, {convolution.in_channels}, H, W).")
         elif not inputs.is_floating_point():
             reasons.append("The model takes normalised float images: pass prepare=model.input_spec to make_loader.")
+        elif inputs.dtype != convolution.weight.dtype:
+            reasons.append(f"The model computes in {convolution.weight.dtype}: convert the images with .float().")
     raise ValueError(" ".join([*reasons, f"PyTorch says: {error}"])) from error
 
 

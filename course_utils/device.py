@@ -42,7 +42,7 @@ def use_cpu_threads(threads: int | None = None) -> int:
     programs on the same cores they wait for each other (measured: 23 steps in 40 s instead of 4 s).
     """
     if threads is None:
-        threads = os.environ.get("COURSE_THREADS", "1")
+        threads = os.environ.get("COURSE_THREADS") or 1
     if not str(threads).isdecimal() or int(threads) < 1:
         raise ValueError(f"The number of threads must be a whole number from 1, not {threads!r}.")
     torch.set_num_threads(int(threads))

@@ -6,7 +6,7 @@ Everything here works the same on the course's own `TinyResNet` and on torchvisi
 import difflib
 import functools
 from collections.abc import Iterable, Mapping
-from urllib.error import URLError
+from http.client import HTTPException
 
 import torch.nn as nn
 import torchvision
@@ -19,6 +19,8 @@ FAMILIES = ("resnet", "resnext", "wide_resnet", "mobilenet_v3", "efficientnet", 
 
 def build_classifier(name: str, num_classes: int, *, weights: str | None = None) -> nn.Module:
     """A network with a head for `num_classes` classes; it takes (B, 3, H, W) and gives logits (B, num_classes).
+
+    (SqueezeNet ends in a ReLU, in torchvision too, so its logits are never negative.)
 
     name: "tiny_resnet", or a ResNet, MobileNetV3, EfficientNet or SqueezeNet of torchvision, by torchvision's name.
     weights: None starts from random numbers; "DEFAULT" loads pretrained ones (the pocket weights lie in the course,
@@ -61,9 +63,9 @@ def _torchvision_model(name: str, weights: str | None) -> nn.Module:
         raise ValueError(f"Unknown model {name!r}. Did you mean {' or '.join(near)}?")
     try:
         return torchvision.models.get_model(name, weights=weights)
-    except (URLError, TimeoutError) as error:
+    except (OSError, HTTPException, RuntimeError) as error:  # no network, broken off, or another file than announced
         raise ConnectionError(
-            f"The pretrained weights of {name} could not be downloaded. Check the network and try again, "
+            f"The pretrained weights of {name} could not be downloaded ({error}). Check the network and try again, "
             'or work with "tiny_resnet", whose weights lie in the course.'
         ) from error
 
@@ -166,7 +168,7 @@ def parameter_groups(model: nn.Module, lr: Mapping[str, float], *, default_lr: f
         if not group["lr"] > 0:
             raise ValueError(f"The learning rate of {part!r} must be positive, not {group['lr']}.")
         if not group["params"] and part:
-            raise ValueError(f"No parameter lies in {part!r}. Parts: {', '.join(_part_names(model))}.")
+            raise ValueError(f"No parameter is left for {part!r}. Parts: {', '.join(_part_names(model))}.")
     return [group for group in groups.values() if group["params"]]
 
 

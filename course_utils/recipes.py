@@ -89,8 +89,7 @@ def fine_tune(
         epochs=epochs,
         metrics={"accuracy": accuracy},
         before_epoch=thaw,
-        progress=False,
-        **fit_options,
+        **{"progress": False, **fit_options},
     )
     return model, history
 

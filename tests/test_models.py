@@ -558,8 +558,8 @@ def test_groups_may_name_every_part_and_need_no_rest():
     ("rates", "default", "message"),
     [
         ({"fc": 1e-2}, None, "No learning rate is given for conv1.weight: name its part, or set default_lr"),
-        ({"fv": 1e-2}, 1e-3, "No parameter lies in 'fv'. Parts: conv1, bn1, .*fc"),
-        ({"relu": 1e-2}, 1e-3, "No parameter lies in 'relu'"),
+        ({"fv": 1e-2}, 1e-3, "No parameter is left for 'fv'. Parts: conv1, bn1, .*fc"),
+        ({"relu": 1e-2}, 1e-3, "No parameter is left for 'relu'"),
         ({"fc": 0.0}, 1e-3, "'fc' must be positive, not 0.0"),
         ({"fc": -1e-3}, 1e-3, "must be positive, not -0.001"),
         ({"fc": float("nan")}, 1e-3, "must be positive, not nan"),

@@ -1,5 +1,7 @@
 """python -m course_utils <command>: what the course does from a terminal."""
 
+from __future__ import annotations
+
 import argparse
 import ast
 import difflib
@@ -8,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-COMMANDS = ("pretrain", "grid", "pictures")  # each is a module in course_utils/commands
+COMMANDS = ("doctor", "pretrain", "grid", "pictures")  # each is a module in course_utils/commands
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -94,7 +94,7 @@ def load_pocket_checkpoint(path: Path | str = POCKET_WEIGHTS, sha256: str | None
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"No weights at {path.name}. Get them back with git checkout, or pretrain them anew.")
+        raise FileNotFoundError(f"No weights at {path.name}. Get them back with git checkout, or from a new download.")
     content = path.read_bytes()
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(

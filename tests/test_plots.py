@@ -179,7 +179,8 @@ def test_live_points_are_open_markers_at_the_place_of_their_line():
     figure = drawn(plot_spread(spread(2), live={"recipe 1": {5: [0.4, 0.45, 0.5]}}, **LABELS))
     (ax,) = figure.axes
     stored = ax.containers[1].lines[0]
-    (live,) = [line for line in ax.lines if line.get_fillstyle() == "none"]
+    live, key = (line for line in ax.lines if line.get_fillstyle() == "none")
+    assert key.get_label() == "open: live" and not len(key.get_xdata())
     assert live.get_ydata().tolist() == [0.4, 0.45, 0.5]
     assert set(live.get_xdata()) == {stored.get_xdata()[1]}
     assert live.get_color() == stored.get_color() and live.get_marker() == stored.get_marker()

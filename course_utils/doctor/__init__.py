@@ -1,0 +1,1 @@
+"""What the command `doctor` rests on: facts about the machine, and what only an installed package can tell."""

@@ -184,7 +184,7 @@ def test_live_points_are_open_markers_at_the_place_of_their_line():
     assert live.get_ydata().tolist() == [0.4, 0.45, 0.5]
     assert set(live.get_xdata()) == {stored.get_xdata()[1]}
     assert live.get_color() == stored.get_color() and live.get_marker() == stored.get_marker()
-    assert len(ax.get_legend().get_texts()) == 2
+    assert len(ax.get_legend().get_texts()) == 3
 
 
 @pytest.mark.parametrize("names", [tuple("012"), ("airplane", "automobile", "bird")], ids=["digits", "words"])

@@ -268,6 +268,8 @@ def call(folder, *arguments, **variables):
         text=True,
         errors="replace",
         start_new_session=True,
+        # A shell starts what runs in the background with Ctrl-C ignored, and a child inherits that.
+        preexec_fn=None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -20,8 +20,6 @@ FAMILIES = ("resnet", "resnext", "wide_resnet", "mobilenet_v3", "efficientnet", 
 def build_classifier(name: str, num_classes: int, *, weights: str | None = None) -> nn.Module:
     """A network with a head for `num_classes` classes; it takes (B, 3, H, W) and gives logits (B, num_classes).
 
-    (SqueezeNet ends in a ReLU, in torchvision too, so its logits are never negative.)
-
     name: "tiny_resnet", or a ResNet, MobileNetV3, EfficientNet or SqueezeNet of torchvision, by torchvision's name.
     weights: None starts from random numbers; "DEFAULT" loads pretrained ones (the pocket weights lie in the course,
         torchvision downloads its own once) and puts a new, random head on them.
@@ -43,6 +41,8 @@ def build_classifier(name: str, num_classes: int, *, weights: str | None = None)
     ][-1]
     parent, _, child = model.head_name.rpartition(".")
     setattr(model.get_submodule(parent), child, _head_like(old_head, num_classes))
+    if name.startswith("squeezenet"):
+        model.classifier[2] = nn.Identity()  # torchvision puts a ReLU behind this head, under which a new one can die
     model.input_spec = spec
     return model
 

@@ -20,6 +20,7 @@ RATES = {
 }
 # With "gradual", the share of the training after which a part of a ResNet thaws.
 THAW_AT = {"layer4": 0.2, "layer3": 0.4, "layer2": 0.6, "layer1": 0.7, "conv1": 0.8, "bn1": 0.8}
+BATCH_NORM = ("with its layers", "moving", "frozen")
 
 
 def fine_tune(
@@ -33,7 +34,7 @@ def fine_tune(
     steps: int = 60,
     batch_size: int = 64,
     rates: tuple[float, float] | None = None,
-    freeze_batch_norm: bool = True,
+    batch_norm: str = "with its layers",
     name: str = "tiny_resnet",
     augment: Callable | None = random_affine,
     **fit_options,
@@ -41,11 +42,14 @@ def fine_tune(
     """Build a network and train it by a recipe on (N, 3, H, W) images; `steps` is rounded to whole epochs.
 
     AdamW with weight decay 0.01; the rate rises over the first tenth of the steps and falls to nearly 0 along a cosine.
-    rates: (head, backbone) instead of the recipe's own. freeze_batch_norm: False leaves the statistics of frozen
-    BatchNorm layers moving, as `requires_grad = False` alone would. fit_options: see `training.fit`.
+    rates: (head, backbone) instead of the recipe's own. fit_options: see `training.fit`.
+    batch_norm: "with its layers" freezes and thaws it with them; "moving" lets the statistics of frozen layers move, as
+    `requires_grad = False` alone would; "frozen" holds every BatchNorm still, in layers that train too.
     """
     if recipe not in RATES:
         raise ValueError(f"Unknown recipe {recipe!r}. There are: {', '.join(RATES)}.")
+    if batch_norm not in BATCH_NORM:
+        raise ValueError(f"batch_norm must be one of {', '.join(BATCH_NORM)}, not {batch_norm!r}.")
     seed_everything(seed)
     model = build_classifier(name, num_classes, weights=None if recipe == "scratch" else "DEFAULT").to(device)
     model = model.to(memory_format=torch.channels_last)
@@ -54,8 +58,11 @@ def fine_tune(
     if recipe in ("probe", "gradual"):
         freeze(model, "")
         unfreeze(model, model.head_name)
-        if not freeze_batch_norm:
-            _release_batch_norm(model)
+    batch_norms = [name for name, module in model.named_modules() if getattr(module, "running_mean", None) is not None]
+    if batch_norm == "moving" and recipe in ("probe", "gradual"):
+        unfreeze(model, batch_norms)
+        for part in batch_norms:
+            model.get_submodule(part).requires_grad_(False)
     head_rate, backbone_rate = rates or RATES[recipe]
     optimizer = torch.optim.AdamW(
         parameter_groups(model, {model.head_name: head_rate}, default_lr=backbone_rate), weight_decay=0.01
@@ -77,6 +84,8 @@ def fine_tune(
     def thaw(epoch: int) -> None:
         if recipe == "gradual":
             unfreeze(model, [part for part, share in THAW_AT.items() if epoch >= min(share * epochs, epochs - 1)])
+        if batch_norm == "frozen":
+            freeze(model, batch_norms)
 
     history = fit(
         model,
@@ -92,11 +101,3 @@ def fine_tune(
         **{"progress": False, **fit_options},
     )
     return model, history
-
-
-def _release_batch_norm(model: nn.Module) -> None:
-    """Thaw every BatchNorm but leave its weights untrained: the usual, leaky freezing."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            unfreeze(model, name)
-            module.requires_grad_(False)

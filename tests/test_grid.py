@@ -20,6 +20,7 @@ AGAIN = {
     "other_writers": [dict(recipe="gradual", labels_per_class=5, fold=3, seed=1)],
     "steps": [dict(recipe="full", labels_per_class=20, total_steps=180, seed=3)],
     "learning_rates": [dict(rate=0.003, labels_per_class=10, seed=2)],
+    "batch_norm": [dict(batch_size=16, batch_norm="frozen", labels_per_class=10, seed=3)],
     "splits": [dict(way="at random", seed=5), dict(way="copies split at random", seed=1)],
 }
 

@@ -625,3 +625,10 @@ def test_a_description_counts_parameters_that_lie_in_no_part():
     assert rows["total"] == (sum(parameter.numel() for parameter in Borders().parameters()),) * 2
     lines = describe(Borders()).splitlines()
     assert len({len(line) for line in lines}) == 1, "the columns stand under each other"
+
+
+def test_squeezenet_s_new_head_gives_logits_of_both_signs():
+    """torchvision's own ends in a ReLU, under which a class whose logit is negative would never learn again."""
+    torch.manual_seed(0)
+    logits = build_classifier("squeezenet1_1", 10).eval()(torch.randn(4, 3, 64, 64))
+    assert logits.min() < 0 < logits.max()

@@ -116,7 +116,7 @@ def test_other_rates_can_be_given(digits, watch):
 
 
 def test_leaky_freezing_moves_the_statistics_but_not_the_weights(digits, watch):
-    model, _ = run("probe", digits, steps=2, freeze_batch_norm=False)
+    model, _ = run("probe", digits, steps=2, batch_norm="moving")
     statistics = {name for name in model.state_dict() if "running_" in name or "num_batches" in name}
     assert len(statistics) == 36
     assert moved(model, watch["start"]) == HEAD | statistics
@@ -127,7 +127,7 @@ def test_leaky_gradual_unfreezing_thaws_at_the_same_steps(digits, watch):
     run("gradual", digits, steps=11)
     tight = list(watch["trains"])
     watch["trains"].clear()
-    run("gradual", digits, steps=11, freeze_batch_norm=False)
+    run("gradual", digits, steps=11, batch_norm="moving")
     assert watch["trains"] == tight and tight[0] == HEAD
 
 
@@ -183,3 +183,17 @@ def test_gradual_unfreezing_of_a_network_without_stages_is_refused_before_it_tra
     monkeypatch.setattr(recipes, "build_classifier", lambda name, classes, weights: build_classifier(name, classes))
     with pytest.raises(ValueError, match="parts of a ResNet; squeezenet1_1 has others"):
         run("gradual", digits, name="squeezenet1_1")
+
+
+def test_batch_norm_can_be_held_still_while_all_else_trains(digits):
+    before = build_classifier("tiny_resnet", 10, weights="DEFAULT").state_dict()
+    model, _ = run("full", digits, steps=4, batch_norm="frozen")
+    held = [name for name in before if "bn" in name or "downsample.1" in name]
+    assert len(held) == 60
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) == (name in held), name
+
+
+def test_an_unknown_way_with_batch_norm_is_refused(digits):
+    with pytest.raises(ValueError, match="with its layers, moving, frozen"):
+        run("full", digits, batch_norm="off")

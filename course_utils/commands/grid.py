@@ -74,7 +74,7 @@ def measure_fine_tuning(recipe: str, freeze_batch_norm: int, labels_per_class: i
         num_classes=10,
         seed=seed,
         device=CPU,
-        freeze_batch_norm=bool(freeze_batch_norm),
+        batch_norm="with its layers" if freeze_batch_norm else "moving",
     )
     return [
         dict(
@@ -222,12 +222,43 @@ def measure_splits(way: str, seed: int) -> list[dict]:
     return [dict(scored_on=name, accuracy=score(model, *part)) for name, part in parts.items()]
 
 
+# --- when is it better to freeze BatchNorm in layers that train? ------------------------------------------------------
+
+SMALL_BATCHES = {2: (1e-3, 100), 4: (1e-3, 100), 16: (3e-3, 60), 50: (3e-3, 60)}  # batch size: (rate, steps)
+
+
+def batch_norm_tasks() -> Iterable[dict]:
+    for batch_size, batch_norm, seed in itertools.product(SMALL_BATCHES, ("with its layers", "frozen"), range(5)):
+        yield dict(batch_size=batch_size, batch_norm=batch_norm, labels_per_class=10, seed=seed)
+
+
+def measure_batch_norm(batch_size: int, batch_norm: str, labels_per_class: int, seed: int) -> list[dict]:
+    """Accuracy on the test forms of full fine-tuning, with BatchNorm learning from each batch or held still."""
+    data, split = digits()
+    train = few_labels(data.labels, split.train, per_class=labels_per_class, seed=seed)
+    rate, steps = SMALL_BATCHES[batch_size]
+    model, _ = fine_tune(
+        "full",
+        data.images[train],
+        data.labels[train],
+        num_classes=10,
+        seed=seed,
+        device=CPU,
+        rates=(rate, rate),
+        steps=steps,
+        batch_size=batch_size,
+        batch_norm=batch_norm,
+    )
+    return [dict(accuracy=score(model, data.images[split.test], data.labels[split.test]))]
+
+
 GRIDS: dict[str, tuple[Callable, Callable]] = {
     "fine_tuning": (fine_tuning_tasks, measure_fine_tuning),
     "other_writers": (other_writers_tasks, measure_other_writers),
     "steps": (steps_tasks, measure_steps),
     "learning_rates": (learning_rates_tasks, measure_learning_rates),
     "splits": (splits_tasks, measure_splits),
+    "batch_norm": (batch_norm_tasks, measure_batch_norm),
 }
 
 

@@ -1,6 +1,7 @@
 """Make the environment of the course where it is missing, and start something in it.
 
     python start.py lab           open JupyterLab on the first notebook
+    python start.py lab --copy DIR      open it on copies in DIR, which no update changes
     python start.py test          run every test and every notebook
     python start.py notebooks     run all notebooks again and save them
     python start.py run ...       run Python in the environment: start.py run -m course_utils pretrain
@@ -12,9 +13,11 @@ On Windows write "py start.py lab". What follows the first word is passed on: st
 
 COURSE_TORCH=cpu     takes the CPU build of torch (2 GB instead of 7 on Linux); set it before the first call
 COURSE_PYTHON=FILE   uses that Python and what it has installed, and installs nothing
+Called in the conda environment of this course, it uses that one, and installs nothing either.
 """
 
 # A Python that is too old must be able to read this file to say so: no f-strings, no pathlib, no type hints.
+import argparse
 import contextlib
 import datetime
 import glob
@@ -46,6 +49,8 @@ NO_VENV = """Python could not make an environment; its own message is above.
 On Debian and Ubuntu the missing part is: apt install python3-venv"""
 NOT_REMOVED = """Could not remove {folder}: {error}.
 Close JupyterLab and every terminal that uses it, and call this again."""
+NOT_COPIED = """Could not copy the notebooks to {folder}: {error}.
+Name a folder that you may write into: start.py lab --copy DIR"""
 NOT_INSTALLED = """The installation did not finish; pip's own message is above. Call this again to go on.
 - No network, or a slow one: name a mirror nearby by PIP_INDEX_URL or in pip's configuration (see the README).
 - A full disk: COURSE_TORCH=cpu takes the CPU build of torch, about 2 GB instead of 7 on Linux."""
@@ -122,7 +127,7 @@ def why_anew(folder, made, wanted):
 @contextlib.contextmanager
 def alone(folder):
     """One installation at a time. The system frees the lock when its last holder ends, even a killed one."""
-    with open(folder + ".lock", "a+") as lock:
+    with io.open(folder + ".lock", "ab") as lock:
         told = False
         while not locked(lock):
             if not told:
@@ -211,8 +216,21 @@ def environment(name, pins):
     return python_in(folder)
 
 
+def in_conda():
+    """Whether this Python is a conda environment's, and the course was installed into it from this folder."""
+    from importlib.metadata import distributions
+    from urllib.request import url2pathname
+
+    if not os.path.isdir(os.path.join(sys.prefix, "conda-meta")):
+        return False
+    # pip notes from where it installed. What lies in this folder, first on the path, says nothing of that.
+    found = distributions(name="finetune-course", path=[path for path in sys.path if os.path.realpath(path) != ROOT])
+    urls = [json.loads(course.read_text("direct_url.json") or "{}").get("url", "") for course in found]
+    return any(os.path.realpath(url2pathname(url[len("file://") :])) == ROOT for url in urls)
+
+
 def course_python():
-    own = os.environ.get("COURSE_PYTHON")
+    own = os.environ.get("COURSE_PYTHON") or (sys.executable if in_conda() else None)
     return os.path.abspath(own) if own else environment(".venv", read("constraints.txt"))
 
 
@@ -229,10 +247,36 @@ def start(command):
             pass  # the child got it too, and answers it in its own way: JupyterLab asks whether to stop
 
 
+def copy_to(folder):
+    """Copy what a student opens into a folder of the student's own. A file that is there already is left alone."""
+    added = left = 0
+    # The notebooks find the package and the stored results wherever they lie; these they find beside themselves.
+    for part in (("notebooks", "*.ipynb"), ("images", "*"), ("README.md",)):
+        for source in glob.glob(os.path.join(glob.escape(ROOT), *part)):
+            target = os.path.join(folder, os.path.relpath(source, ROOT))
+            if os.path.lexists(target):
+                left += 1
+                continue
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            shutil.copyfile(source, target + ".unfinished")  # cut short, it is no notebook that would be left alone
+            os.rename(target + ".unfinished", target)
+            added += 1
+    say("{}: {} files added, {} that were there left alone.".format(folder, added, left))
+
+
 def lab(args):
-    # The course's folder is the server's root; else the notebooks' pictures (../images) would lie outside it.
+    options = argparse.ArgumentParser("start.py lab", add_help=False, allow_abbrev=False)
+    options.add_argument("--copy", metavar="DIR")
+    options, args = options.parse_known_args(args)
+    try:
+        if options.copy is not None:
+            copy_to(options.copy)
+    except OSError as error:
+        stop(NOT_COPIED.format(folder=options.copy, error=error.strerror))
+    # The folder above the notebooks is the server's root; else their pictures (../images) would lie outside it.
     # The notebook as default address, not as argument, stands in the printed address too.
-    command = [course_python(), "-m", "jupyterlab", "--ServerApp.root_dir=."]
+    root = "." if options.copy is None else os.path.abspath(options.copy)
+    command = [course_python(), "-m", "jupyterlab", "--ServerApp.root_dir=" + root]
     command.append("--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # root in a container; Jupyter wants to be told

@@ -380,13 +380,13 @@ def test_a_read_only_folder_is_answered_by_a_copy_elsewhere(tmp_path):
     prefix = mounting("ro")
     status, sentence = findings("runs", "--runs", tmp_path / "runs", prefix=[*prefix, tmp_path])["runs"]
     assert status == "FAIL"
-    assert "(Read-only file system). Copy the folder of the course to a place of your own" in sentence
+    assert "(Read-only file system). Work in a copy in a place of your own" in sentence
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_same_kind(tmp_path):
     (tmp_path / "file").touch()
     status, sentence = findings("runs", "--runs", tmp_path / "file" / "runs")["runs"]
-    assert status == "FAIL" and "Copy the folder of the course" in sentence
+    assert status == "FAIL" and "Work in a copy" in sentence
 
 
 def test_a_check_of_the_folder_leaves_what_is_there(tmp_path):

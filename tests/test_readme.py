@@ -1,7 +1,7 @@
 """The README's commands, run as they stand there, and its links, followed.
 
 conda is a stand-in here, a small program that reads the same arguments; what it runs is real. `make` and `py` run for
-real, on the environment that runs the tests.
+real, on the environment that runs the tests. A folder that a command would make beside the repository lies elsewhere.
 """
 
 import json
@@ -135,6 +135,19 @@ def check_lab(command: str, stage: dict, tmp_path: Path) -> None:
             os.killpg(server.pid, signal.SIGKILL)
 
 
+def check_copy(command: str, stage: dict, tmp_path: Path) -> None:
+    """Start JupyterLab on copies, which one of the student's own already lies among."""
+    folder = tmp_path / "my-course"
+    (folder / "notebooks").mkdir(parents=True)
+    mine = folder / "notebooks" / "01_environment_setup.ipynb"
+    mine.write_text("mine")
+    check_lab(command.replace("../my-course", shlex.quote(str(folder))), stage, tmp_path)
+    assert mine.read_text() == "mine"
+    first = Path("notebooks", "00_start_here.ipynb")
+    assert (folder / first).read_bytes() == (ROOT / first).read_bytes()
+    assert "1 that were there left alone" in (tmp_path / "log").read_text()
+
+
 def check_test(command: str, stage: dict) -> None:
     """Run the tests by the command: really pytest, with the project's settings, on one small file."""
     done = do(command, stage, PYTEST_ADDOPTS="--collect-only -q tests/test_environment.py")
@@ -164,7 +177,9 @@ def check_target(command: str, stage: dict) -> None:
 def test_command(command, stage, tmp_path):
     if command.startswith("make") and shutil.which("make") is None:
         pytest.skip("needs make")
-    if "jupyter lab" in command or re.fullmatch("make lab|py start.py lab", command):
+    if "--copy" in command:
+        check_copy(command, stage, tmp_path)
+    elif "jupyter lab" in command or re.fullmatch("make lab|py start.py lab", command):
         check_lab(command, stage, tmp_path)
     elif "pytest" in command or re.fullmatch(r"make test( ARGS=.*)?|py start.py test", command):
         check_test(command, stage)

@@ -8,6 +8,7 @@ import ast
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -131,6 +132,133 @@ def test_notebooks_are_run_again_and_saved_without_versions(start, started, tmp_
     assert "数字" in saved
     assert "version" not in json.loads(saved)["metadata"]["language_info"]
     assert json.loads(saved)["cells"] == [cell]
+
+
+# --- copies of the student's own ------------------------------------------------------------------------------------
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def course(start, tmp_path, monkeypatch):
+    """A course of two notebooks, which start.py takes for its own."""
+    folder = tmp_path / "[course]"
+    for name in ("notebooks/00.ipynb", "notebooks/01.ipynb", "notebooks/runs/a", "images/a.png", "README.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("published")
+    monkeypatch.setattr(start, "ROOT", str(folder))
+    monkeypatch.setattr(start, "python_limits", lambda: (11, 15))
+    return folder
+
+
+def test_copies_are_made_once_and_never_overwritten(start, course, started, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "我的 notes"
+    assert start.main(["lab", "--no-browser", "--copy", mine.name, "--port", "9000"]) == 0
+    here = ["python", "-m", "jupyterlab", f"--ServerApp.root_dir={mine}", f"--LabApp.default_url={FIRST}"]
+    assert started == [[*here, "--no-browser", "--port", "9000"]]
+    assert contents(mine) == {name: text for name, text in contents(course).items() if "runs" not in name}
+    assert "4 files added, 0 that were there left alone." in capsys.readouterr().err
+
+    (mine / "notebooks" / "00.ipynb").write_text("my notes")
+    (mine / "notebooks" / "01.ipynb").unlink()
+    (course / "notebooks" / "00.ipynb").write_text("an update")
+    (course / "notebooks" / "02.ipynb").write_text("an update")
+    assert start.main(["lab", f"--copy={mine}"]) == 0
+    assert started[1] == here
+    assert (mine / "notebooks" / "00.ipynb").read_text() == "my notes"
+    assert (mine / "notebooks" / "02.ipynb").read_text() == "an update"
+    assert "2 files added, 3 that were there left alone." in capsys.readouterr().err
+
+
+def test_a_copy_cut_short_is_made_again(start, course, started, tmp_path, monkeypatch):
+    def breaks(source, target):
+        Path(target).write_text("publ")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit, match="Stopped"):
+        patched.setattr(start.shutil, "copyfile", breaks)
+        start.main(["lab", "--copy", str(tmp_path / "mine")])
+    assert start.main(["lab", "--copy", str(tmp_path / "mine")]) == 0
+    assert set(contents(tmp_path / "mine").values()) == {b"published"}
+    assert len(contents(tmp_path / "mine")) == 4
+
+
+def test_copies_into_the_course_itself_change_nothing(start, course, started):
+    before = contents(course)
+    assert start.main(["lab", "--copy", str(course)]) == 0
+    assert contents(course) == before
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(start, course, started, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stopped:
+        start.main(["lab", "--copy", str(tmp_path / "file")])
+    assert "Could not copy the notebooks to" in str(stopped.value)
+    assert "Name a folder that you may write into" in str(stopped.value)
+    assert not started
+
+
+def test_a_copy_has_all_that_the_notebooks_name_beside_them(start, tmp_path):
+    start.copy_to(str(tmp_path))
+    for notebook in sorted((tmp_path / "notebooks").glob("*.ipynb")):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        named = [target for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in target]
+        assert named and not [target for target in named if not (notebook.parent / target).exists()]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_student_who_edits_copies_can_pull(start, course, tmp_path):
+    def git(folder, *arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "core.autocrlf=false"]
+        return subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True).returncode
+
+    def publish(text):
+        (course / "notebooks" / "00.ipynb").write_text(text)
+        assert git(course, "add", ".") == git(course, "commit", "-m", "an update") == 0
+
+    clone, mine = tmp_path / "clone", tmp_path / "mine"
+    assert git(course, "init") == 0
+    publish("published")
+    assert git(tmp_path, "clone", str(course), str(clone)) == 0
+    (clone / "notebooks" / "00.ipynb").write_text("my notes")
+    publish("the update")
+    assert git(clone, "pull") != 0, "what the README warns of"
+    start.ROOT = str(clone)
+    start.copy_to(str(mine))
+    assert git(clone, "checkout", "notebooks") == git(clone, "pull") == 0
+    start.copy_to(str(mine))
+    assert (clone / "notebooks" / "00.ipynb").read_text() == "the update"
+    assert (mine / "notebooks" / "00.ipynb").read_text() == "my notes"
+
+
+@pytest.mark.parametrize("source", ["this folder", "another folder", "an index", "nowhere"])
+@pytest.mark.parametrize("conda", [True, False])
+def test_the_conda_environment_of_this_course_is_used(start, tmp_path, monkeypatch, source, conda):
+    prefix, course = tmp_path / "env", tmp_path / "我的 course"
+    site = prefix / "site-packages"
+    about, beside = site / "finetune_course-0.1.0.dist-info", course / "finetune_course.egg-info"
+    for folder, name in ((about, "METADATA"), (beside, "PKG-INFO")):
+        folder.mkdir(parents=True)
+        (folder / name).write_text("Metadata-Version: 2.1\nName: finetune-course\nVersion: 0.1.0\n")
+    if source == "nowhere":
+        shutil.rmtree(about)
+    elif source != "an index":
+        url = (course if source == "this folder" else tmp_path / "other").as_uri()
+        (about / "direct_url.json").write_text(json.dumps({"url": url, "dir_info": {"editable": True}}))
+    if conda:
+        (prefix / "conda-meta").mkdir()
+    monkeypatch.setattr(start, "ROOT", str(course.resolve()))
+    monkeypatch.setattr(start.sys, "prefix", str(prefix))
+    monkeypatch.setattr(start.sys, "path", [str(course), str(site)])
+    monkeypatch.setattr(start, "read", lambda name: "pins")
+    monkeypatch.setattr(start, "environment", lambda name, pins: name)
+    assert start.course_python() == (sys.executable if conda and source == "this folder" else ".venv")
+    monkeypatch.setenv("COURSE_PYTHON", str(tmp_path / "python"))
+    assert start.course_python() == str(tmp_path / "python")
 
 
 # --- what is installed ----------------------------------------------------------------------------------------------

@@ -221,8 +221,8 @@ def check_runs(args) -> tuple[str, str]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return "FAIL", f"Nothing can be written into {where}: the disk is full. Make room, 1 GB."
         return "FAIL", (
-            f"Nothing can be written into {where} ({error.strerror}). Copy the folder of the course to a place of your "
-            "own, your home for instance, and open the copy."
+            f"Nothing can be written into {where} ({error.strerror}). Work in a copy in a place of your own, with "
+            "start.py lab --copy DIR, and ask the doctor again with --runs DIR/notebooks/runs."
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

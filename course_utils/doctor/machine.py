@@ -19,6 +19,8 @@ PYTHON = "py" if os.name == "nt" else "python3"
 # What messages of broken packages mean: tensorflow/tensorboard#7107, pytorch/vision#9174, pytorch/pytorch#65214.
 KNOWN_ERRORS = {
     "pkg_resources": "TensorBoard before 2.21 needs a part of setuptools that is gone since setuptools 82",
+    "Could not determine home directory": "Jupyter needs a home: set the environment variable HOME to a folder of your "
+    "own",
     "torchvision::nms": "this torch and this torchvision do not belong together",
     r"WinError 1\d\d|DLL load failed": "on Windows, torch needs the Microsoft Visual C++ Redistributable, to be had at "
     "https://aka.ms/vc14/vc_redist.x64.exe",
@@ -69,8 +71,8 @@ def memory() -> tuple[float, float]:
 
     free, total = psutil.virtual_memory().available, psutil.virtual_memory().total
     with suppress(OSError, ValueError, TypeError):  # no container, or no limit
-        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        cached = int(re.search(r"inactive_file (\d+)", (CGROUP / "memory.stat").read_text())[1])
+        limit, used = (int((CGROUP / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        cached = int(re.search(r"inactive_file (\d+)", (CGROUP / "memory.stat").read_text(encoding="ascii"))[1])
         free, total = min(free, limit - used + cached), min(total, limit)
     return free / 2**30, total / 2**30
 
@@ -83,8 +85,11 @@ def free_port() -> int:
 
 def output_of(command: list[str], cwd: Path = ROOT) -> tuple[str, str]:
     """What a command prints, and "" or a sentence on how it failed."""
+    variables = {**os.environ, "PYTHONIOENCODING": "utf-8"}  # else a child prints in the encoding of its console
     try:
-        done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
+        done = subprocess.run(
+            command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE
+        )
         output, errors, failed = done.stdout, done.stderr, done.returncode != 0
         errors = errors if last_line(errors) else f"Exit status {done.returncode}".encode()
     except subprocess.TimeoutExpired as error:

@@ -51,7 +51,7 @@ def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, 
         raise ValueError(f"epochs must be a whole number from 1, not {epochs!r}.")
     check_device(device)
     for name, loader in (("training", train_loader), ("validation", val_loader)):
-        if hasattr(loader, "__len__") and len(loader) == 0:
+        if loader is not None and length(loader) == 0:
             raise ValueError(f"The {name} loader is empty: no examples, or fewer than one batch with drop_last=True.")
     if getattr(loss_fn, "reduction", "mean") != "mean":
         raise ValueError(f'The loss must be the mean over the batch: reduction="mean", not {loss_fn.reduction!r}.')
@@ -70,6 +70,14 @@ def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, 
         )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("Every parameter of the model is frozen: unfreeze the head at least.")
+
+
+def length(loader) -> int | None:
+    """How many batches a loader has; None where it cannot say, as one over a stream of data."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
 
 
 def check_first_batch(inputs, outputs, targets, loss_fn, loader) -> None:

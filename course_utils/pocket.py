@@ -38,7 +38,9 @@ class InputSpec:
                 "Divide by 255, keep them as uint8, or look for NaN."
             )
         if images.shape[-2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode=self.interpolation, antialias=True)
+            # Enlarging bilinearly, antialiasing changes nothing, and not every device has it.
+            antialias = max(images.shape[-2:]) > self.size or self.interpolation != "bilinear"
+            images = F.interpolate(images, (self.size, self.size), mode=self.interpolation, antialias=antialias)
         return (images - self._column(self.mean, images)) / self._column(self.std, images)
 
     def undo(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ import torch.nn as nn
 from tqdm import tqdm
 
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
-from course_utils.checks import check_first_batch, check_setup, raise_explained
+from course_utils.checks import check_first_batch, check_setup, length, raise_explained
 from course_utils.device import mixed_precision
 
 Metric = Callable[[Any, Any], torch.Tensor]
@@ -285,7 +285,9 @@ def fit(
         history = History(**load_checkpoint(checkpoint, model, optimizer, scheduler, loaders))
         if logger is not None:
             logger.purge_from(len(history.step_loss))
-    bar = tqdm(disable=not progress, unit="step", total=_steps(train_loader, epochs), initial=len(history.step_loss))
+    batches = length(train_loader)
+    total = batches * epochs if batches else None
+    bar = tqdm(disable=not progress, unit="step", total=total, initial=len(history.step_loss))
 
     def record(step, losses, rates, averages):
         known_rate = history.step_lr[-1] if history.step_lr else None
@@ -330,10 +332,3 @@ def fit(
             if checkpoint is not None:
                 save_checkpoint(checkpoint, model, optimizer, scheduler, loaders, asdict(history))
     return history
-
-
-def _steps(loader: Iterable, epochs: int) -> int | None:
-    try:
-        return len(loader) * epochs
-    except TypeError:  # a loader that cannot say how long it is
-        return None

@@ -10,7 +10,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from tensorboardX import SummaryWriter
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from course_utils.data import make_loader, random_affine
 from course_utils.models import freeze, unfreeze
@@ -465,6 +465,19 @@ def test_a_set_up_that_cannot_work_is_refused(change, error, message):
         freeze(model, "")
     with pytest.raises(error, match=message):
         train(model, **options)
+
+
+class Stream(IterableDataset):
+    """Data without a length, as from a file that is read line by line."""
+
+    def __iter__(self):
+        return iter(zip(*images_and_labels(count=20), strict=True))
+
+
+def test_a_stream_of_data_trains_too():
+    loader = DataLoader(Stream(), batch_size=8)
+    history = train(small_cnn(), loader, loader, epochs=2)
+    assert history["step"] == [3, 6]
 
 
 def test_a_loss_that_would_broadcast_silently_is_refused():

@@ -9,11 +9,11 @@ help:
 lab test test-oldest notebooks lock clean:
 	$(PYTHON) start.py $@ $(ARGS)
 
-doctor pretrain grid pictures:
+doctor progress pretrain grid pictures:
 	$(PYTHON) start.py run -m course_utils $@ $(ARGS)
 
 lint:
 	$(PYTHON) start.py run -m ruff check .
 	$(PYTHON) start.py run -m ruff format --check .
 
-.PHONY: help lab test test-oldest notebooks lock clean doctor pretrain grid pictures lint
+.PHONY: help lab test test-oldest notebooks lock clean doctor progress pretrain grid pictures lint

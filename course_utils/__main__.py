@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-COMMANDS = ("doctor", "pretrain", "grid", "pictures")  # each is a module in course_utils/commands
+COMMANDS = ("doctor", "pretrain", "grid", "pictures", "progress")  # each is a module in course_utils/commands
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args = parse(arguments)
         return args.run(args)
+    except BrokenPipeError:  # what reads the output, `head` for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:  # what a user can mend; a bug keeps its traceback
         print(f"error: {error}", file=sys.stderr)
         return 1

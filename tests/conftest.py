@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ os.environ.setdefault("COURSE_THREADS", "1")
 # The notebooks' kernels inherit this environment. They draw into the notebook unless told otherwise, so nothing may
 # tell them; the unit tests, in this process, draw to memory (see below).
 os.environ.pop("MPLBACKEND", None)
+# Nobody's own progress is read or written; the folder goes when this process ends.
+PROGRESS = tempfile.TemporaryDirectory()
+os.environ["COURSE_PROGRESS"] = str(Path(PROGRESS.name) / "progress.json")
 # "make test ARGS=..." hands its own settings down to every make below it; the tests call make as a reader would.
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS", "PYTHON"):
     os.environ.pop(name, None)

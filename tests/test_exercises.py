@@ -1,0 +1,462 @@
+"""The exercises: solutions pass, what students do wrong is explained, nothing passes by chance, nothing raises."""
+
+import json
+import linecache
+import os
+import re
+
+import nbformat
+import pytest
+import torch
+import torch.nn as nn
+
+from course_utils import exercises
+from course_utils.__main__ import main
+from course_utils.exercises import memory
+from course_utils.exercises.question import Reply, differs
+
+QUESTIONS = {question.name: question for questions in exercises.BY_NOTEBOOK.values() for question in questions}
+each_question = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+
+
+@pytest.fixture(autouse=True)
+def progress(tmp_path, monkeypatch):
+    """A progress file of the test's own."""
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
+    return tmp_path / "progress.json"
+
+
+def run_cell(code: str, name: str = "answer"):
+    """What a cell defines under a name; its lines are known, as a notebook's are."""
+    linecache.cache["<cell>"] = (len(code), None, code.splitlines(keepends=True), "<cell>")
+    names = {}
+    exec(compile(code, "<cell>", "exec"), names)
+    return names[name]
+
+
+def wrong(question, answer) -> str:
+    reply = question.reply(answer)
+    assert reply.verdict == "NOT YET", reply
+    return reply.text
+
+
+# --- every question -------------------------------------------------------------------------------------------------
+
+
+def test_there_are_enough_questions():
+    counts = [len(questions) for questions in exercises.BY_NOTEBOOK.values()]
+    assert sum(counts) >= 14
+    assert counts[0] >= 1 and min(counts[1:]) >= 3
+
+
+@each_question
+def test_the_solution_passes(question):
+    reply = question.reply(run_cell(question.solution_code, question.fills))
+    assert reply.verdict == "RIGHT", reply
+    assert question.praise
+
+
+@each_question
+def test_the_untouched_cell_is_met_kindly(question):
+    for answer in (run_cell(question.cell, question.fills), None, ...):
+        assert question.reply(answer).verdict == "NO ANSWER YET"
+
+
+@each_question
+def test_no_constant_passes(question):
+    for constant in (0, 1, -1, 0.5, True, False, "", "no", [], (), {}, torch.zeros(3), torch.tensor(1.0), float("nan")):
+        assert wrong(question, constant)
+        assert wrong(question, lambda *inputs, constant=constant: constant)
+    for model in (nn.Identity(), nn.Linear(2, 2)):
+        assert wrong(question, model)
+
+
+@each_question
+def test_a_catalogued_mistake_gets_its_own_explanation(question):
+    assert len(question.mistakes) >= 2
+    for mistake in question.mistakes:
+        text = wrong(question, mistake.answer() if question.kind == "model" else mistake.answer)
+        for part in re.split(r"\{got\}|\{want\}", mistake.why):
+            assert part in text, mistake.name
+
+
+@each_question
+def test_an_answer_that_raises_is_explained(question):
+    if question.kind == "model":
+        source = (
+            "from torch import nn\n\n\nclass Net(nn.Module):\n    def forward(self, x):\n        return x / lost\n\n\n"
+            "answer = Net()"
+        )
+        kind = "NameError"
+    else:
+        source, kind = "def answer(*inputs):\n    return 1 / 0", "ZeroDivisionError"
+    text = wrong(question, run_cell(source))
+    if question.kind != "value":
+        assert kind in text and "`return " in text and "line" in text
+
+
+@each_question
+def test_hints_come_one_at_a_time_and_the_solution_is_shown(question, capsys):
+    question.hints_given = 0
+    assert len(question.hints) >= 2
+    for number, hint in enumerate(question.hints, start=1):
+        question.hint()
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"HINT {number} of {len(question.hints)}" in shown and hint in shown
+    question.hint()
+    assert "This was the last one." in " ".join(capsys.readouterr().out.split())
+    question.solution()
+    shown = capsys.readouterr().out
+    assert all(line.strip() in shown for line in question.solution_code.splitlines())
+
+
+@pytest.mark.parametrize("notebook", exercises.BY_NOTEBOOK)
+def test_its_notebook_asks_it_word_for_word(notebook, root):
+    path = root / "notebooks" / f"{notebook}.ipynb"
+    if not path.is_file():
+        pytest.skip("not written yet")
+    cells = nbformat.read(path, as_version=4).cells
+    for question in exercises.BY_NOTEBOOK[notebook]:
+        call = f"exercises.{question.name}"
+        (at,) = [i for i, cell in enumerate(cells) if f"{call}.check({question.fills})" in cell.source]
+        assert f"{question.title} {question.text}" in " ".join(cells[at - 1].source.split())
+        assert cells[at].source.startswith(question.cell)
+        assert cells[at].source.endswith(f"# {call}.hint()\n# {call}.solution()")
+        assert "NO ANSWER YET" in str(cells[at].outputs)
+
+
+# --- what students write: the question, their code, and words of the reply ------------------------------------------
+
+KNOWN = [
+    ("start.q1", "answer = 50 // 16 * 12", ["drop_last", "fourth batch"]),
+    ("start.q1", "answer = 50 / 16 * 12", ["no eighth of a batch"]),
+    ("environment.q1", "answer = lambda version, floor: not version < floor", ["character by character"]),
+    ("environment.q1", "answer = lambda v, f: v.split('+')[0].split('.') >= f.split('.')", ["character by character"]),
+    (
+        "environment.q1",
+        "def answer(v, f):\n    one, two = (x.split('+')[0].split('.') for x in (v, f))\n"
+        "    return float('.'.join(one[:2])) >= float('.'.join(two[:2]))",
+        ["decimal"],
+    ),
+    (
+        "environment.q2",
+        "def answer(report):\n    names = []\n    for line in report.split('\\n'):\n        if 'FAIL' in line:\n"
+        "            names.append(line.split()[1])\n    return names",
+        ["first word", "gpu"],
+    ),
+    (
+        "environment.q2",
+        "answer = lambda report: [row.split()[1] for row in report.splitlines() if not row.startswith('OK')]",
+        ["NOTE is worth knowing"],
+    ),
+    (
+        "environment.q3",
+        "from tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n    w = SummaryWriter(folder)\n"
+        "    for i, x in enumerate(sum(epochs, []), 1):\n        w.add_scalar('loss', x, i)",
+        ["writer.close()"],
+    ),
+    (
+        "environment.q3",
+        "from tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
+        "    with SummaryWriter(folder) as w:\n        for losses in epochs:\n"
+        "            for i in range(len(losses)):\n                w.add_scalar('loss', losses[i], i + 1)",
+        ["anew in every epoch", "[1, 2, 3, 4, 5, 6]"],
+    ),
+    ("loss.q1", "import math\nanswer = round(math.log10(37), 2)", ["base 10"]),
+    ("loss.q1", "answer = 0.027", ["probability"]),
+    (
+        "loss.q2",
+        "import torch\n\n\ndef answer(p, y):\n    n = len(y)\n"
+        "    return -1 / n * torch.sum(y * torch.log(p)) + (1 - y) * torch.log(1 - p)",
+        ["article", "first term only"],
+    ),
+    (
+        "loss.q2",
+        "import torch\n\n\ndef answer(p, y):\n    return sum(-torch.log(a if b else 1 - a) for a, b in zip(p, y))",
+        ["sum", "0.2798"],
+    ),
+    ("loss.q3", "def answer(z, k):\n    g = -z.softmax(0)\n    g[k] += 1\n    return g", ["sign"]),
+    ("loss.q3", "def answer(z, k):\n    e = z.exp()\n    return e / e.sum()", ["1 has to be taken away"]),
+    ("loss.q4", "import torch\nanswer = lambda z: torch.log(torch.softmax(z, -1))", ["log 0"]),
+    ("loss.q4", "answer = lambda z: (z.exp() / z.exp().sum(1).unsqueeze(1)).log()", ["NaN", "exp(1000)"]),
+    (
+        "loss.q5",
+        "from torch import nn\n\n\ndef answer(logits, labels):\n    p = nn.Softmax(dim=1)(logits)\n"
+        "    return nn.CrossEntropyLoss()(p, labels.reshape(-1).long())",
+        ["probabilities", "0.7576 instead of 0.01998"],
+    ),
+    (
+        "loss.q5",
+        "def answer(z, y):\n    return z.logsumexp(1).mean() - z[:, y.long().flatten()].mean()",
+        ["(N, N)", "look at the shapes"],
+    ),
+    (
+        "cnn.q1",
+        "import torch\n\n\ndef answer(p):\n    order = torch.randperm(len(p))\n    return order[17:], order[:17]",
+        ["most patients"],
+    ),
+    (
+        "cnn.q1",
+        "import torch\n\n\ndef answer(p):\n    order = torch.randperm(10)\n    return order[3:], order[:3]",
+        ["numbers of patients"],
+    ),
+    (
+        "cnn.q2",
+        "def answer(model, loader):\n    model.eval()\n    shares = []\n    for x, y in loader:\n"
+        "        shares.append((model(x).argmax(1) == y).float().mean().item())\n    return sum(shares) / len(shares)",
+        ["mean of the batches' accuracies"],
+    ),
+    (
+        "cnn.q2",
+        "def answer(model, loader):\n    right = n = 0\n    for x, y in loader:\n"
+        "        right += (model(x).argmax(1) == y).sum()\n        n += len(y)\n    return right / n",
+        ["model.eval()", "BatchNorm"],
+    ),
+    (
+        "cnn.q3",
+        "def answer(model, inputs, targets, loss_fn, optimizer):\n    loss = loss_fn(model(inputs), targets)\n"
+        "    loss.backward()\n    optimizer.step()\n    return loss.item()",
+        ["zero_grad", "adds up"],
+    ),
+    (
+        "cnn.q3",
+        "def answer(model, inputs, targets, loss_fn, optimizer):\n    optimizer.zero_grad()\n"
+        "    loss = loss_fn(model(inputs), targets)\n    optimizer.step()\n    loss.backward()\n    return loss",
+        ["stands before `backward()`"],
+    ),
+    (
+        "cnn.q4",
+        "def answer(model):\n    for name, p in model.named_parameters():\n        p.requires_grad = 'fc' in name",
+        ["running mean"],
+    ),
+    (
+        "cnn.q4",
+        "def answer(model):\n    model.eval()\n    for part in (model.conv1, model.bn1):\n"
+        "        for p in part.parameters():\n            p.requires_grad_(False)",
+        ["`model.train()` undoes it"],
+    ),
+    ("cnn.q5", "import torch\nanswer = lambda m: torch.optim.AdamW([*m.fc.parameters()], 0.01)", ["never move"]),
+    (
+        "cnn.q5",
+        "import torch\n\n\ndef answer(m):\n    rest = [p for n, p in m.named_parameters() if n != 'fc.weight']\n"
+        "    return torch.optim.AdamW([{'params': [m.fc.weight], 'lr': 1e-2}, {'params': rest, 'lr': 1e-3}])",
+        ["bias"],
+    ),
+    (
+        "cnn.q6",
+        "from torch import nn\nfrom course_utils.models import build_classifier\n"
+        "answer = build_classifier('tiny_resnet', 10, weights='DEFAULT')\n"
+        "answer.fc = nn.Sequential(answer.fc, nn.Softmax(dim=-1))",
+        ["ends in a softmax", "1.461"],
+    ),
+    (
+        "cnn.q6",
+        "from course_utils.models import build_classifier\nanswer = build_classifier('tiny_resnet', 10)",
+        ["nothing in it is pretrained"],
+    ),
+]
+
+# Wrong in a way that no catalogue holds: the reply says what differs.
+UNKNOWN = [
+    ("start.q1", "answer = 47", ["too small"]),
+    ("start.q1", "answer = '48'", ["quotation marks"]),
+    ("environment.q1", "answer = lambda v, f: 'yes'", ["the type str"]),
+    (
+        "environment.q1",
+        "answer = lambda v, f: int(v.split('.')[1]) >= int(f.split('.')[1])",
+        ["'3.0', '2.21' is False: it should be True"],
+    ),
+    ("environment.q2", "answer = lambda r: 'packages, kernel'", ["a list"]),
+    (
+        "environment.q2",
+        "answer = lambda r: [x.split()[1] for x in r.splitlines() if x[:4] == 'FAIL'][:1]",
+        ["'kernel'"],
+    ),
+    (
+        "environment.q3",
+        "from tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
+        "    with SummaryWriter(folder) as w:\n        w.add_scalar('Loss', 1.0, 1)",
+        ["a curve named Loss: it should be a curve named loss"],
+    ),
+    (
+        "environment.q3",
+        "from tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
+        "    with SummaryWriter(folder) as w:\n        for i, x in enumerate(epochs[0], 1):\n"
+        "            w.add_scalar('loss', x, i)",
+        ["[1, 2, 3]: it should be [1, 2, 3, 4, 5, 6]"],
+    ),
+    ("loss.q1", "answer = 3.5", ["too small"]),
+    ("loss.q1", "import torch\nanswer = torch.full((37,), 3.61)", ["one number"]),
+    ("loss.q2", "import torch\nanswer = lambda p, y: ((p - y) ** 2).mean()", ["too small", "0.2798"]),
+    ("loss.q2", "def answer(p, y):\n    -(y * p.log() + (1 - y) * (1 - p).log()).mean()", ["`return`"]),
+    ("loss.q3", "import torch\nanswer = lambda z, k: 2 * (z.softmax(0) - torch.eye(len(z))[k])", ["2 times"]),
+    ("loss.q3", "answer = lambda z, k: (z.softmax(0)[k] - 1)", ["shape"]),
+    ("loss.q4", "answer = lambda z: z - z.max(1, keepdim=True).values", ["differs most"]),
+    ("loss.q4", "import torch\nanswer = lambda z: torch.logsumexp(z, 1)", ["(2, 3)"]),
+    ("loss.q5", "import torch.nn.functional as F\nanswer = F.cross_entropy", ["one dimension too many"]),
+    (
+        "loss.q5",
+        "import torch.nn.functional as F\nanswer = lambda z, y: F.cross_entropy(z, y.squeeze().long())",
+        ["1 example"],
+    ),
+    (
+        "loss.q5",
+        "import torch.nn.functional as F\nanswer = lambda z, y: F.cross_entropy(2 * z, y[:, 0].long())",
+        ["small"],
+    ),
+    ("cnn.q1", "answer = lambda p: ((p < 9).nonzero()[:, 0], (p >= 9).nonzero()[:, 0])", ["by patient, with 4 of 57"]),
+    ("cnn.q1", "answer = lambda p: (p[p < 7], p[p > 7])", ["numbers of patients"]),
+    ("cnn.q2", "answer = lambda m, loader: 100 * 8 / 18", ["too large"]),
+    ("cnn.q2", "def answer(m, loader):\n    m.eval()\n    return [m(x).argmax(0) == y for x, y in loader]", ["Error"]),
+    (
+        "cnn.q3",
+        "def answer(model, inputs, targets, loss_fn, optimizer):\n    optimizer.zero_grad()\n"
+        "    loss = loss_fn(model(inputs), targets)\n    loss.backward()\n    optimizer.step()\n    optimizer.step()\n"
+        "    return loss.item()",
+        ["first step is 2 times"],
+    ),
+    (
+        "cnn.q3",
+        "def answer(model, inputs, targets, loss_fn, optimizer):\n    optimizer.zero_grad()\n"
+        "    loss = loss_fn(targets, model(inputs))\n    loss.backward()\n    optimizer.step()\n    return loss.item()",
+        ["`loss = loss_fn(targets, model(inputs))`", "first step"],
+    ),
+    ("cnn.q4", "def answer(model):\n    model.bn1.momentum = 0\n    model.conv1.requires_grad_(False)", ["bn1.weight"]),
+    (
+        "cnn.q4",
+        "def answer(model):\n    model.conv1.requires_grad_(False)\n    model.bn1.requires_grad_(False)\n"
+        "    model.bn1.momentum = 0\n    model.bn1.num_batches_tracked = None",
+        ["bn1 in the next epoch"],
+    ),
+    ("cnn.q5", "import torch\nanswer = lambda m: torch.optim.AdamW(m.parameters(), lr=1e-4)", ["conv1.weight"]),
+    ("cnn.q5", "answer = lambda m: [{'params': m.fc.parameters(), 'lr': 0.01}]", ["the type list"]),
+    ("cnn.q6", "from torch import nn\nanswer = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))", ["pretrained"]),
+    ("cnn.q6", "from course_utils.models import build_classifier\nanswer = build_classifier", ["nn.Module"]),
+]
+
+
+@pytest.mark.parametrize("name, code, words", KNOWN)
+def test_what_students_do_wrong_is_recognised(name, code, words):
+    text = wrong(QUESTIONS[name], run_cell(code))
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize("name, code, words", UNKNOWN)
+def test_what_nobody_foresaw_is_told_what_differs(name, code, words):
+    text = wrong(QUESTIONS[name], run_cell(code))
+    assert all(word in text for word in words), text
+
+
+def test_each_question_is_tried_with_two_answers_of_either_kind():
+    for name in QUESTIONS:
+        for answers in (KNOWN, UNKNOWN):
+            assert sum(question == name for question, *_ in answers) >= 2, name
+
+
+# --- the machinery --------------------------------------------------------------------------------------------------
+
+
+def test_a_right_answer_may_take_another_way():
+    code = "def answer(model, inputs, targets, loss_fn, optimizer):\n    loss = loss_fn(model(inputs), targets)\n"
+    code += "    loss.backward()\n    optimizer.step()\n    optimizer.zero_grad()\n    return loss"
+    assert QUESTIONS["cnn.q3"].reply(run_cell(code)).verdict == "RIGHT"
+    assert QUESTIONS["loss.q1"].reply(3.61).verdict == "RIGHT"
+    masks = run_cell("import torch\nanswer = lambda p: (p % 3 > 0, p % 3 == 0)")
+    assert QUESTIONS["cnn.q1"].reply(masks).verdict == "RIGHT"
+
+
+def test_a_check_leaves_random_numbers_and_modes_alone():
+    model = QUESTIONS["cnn.q6"].right().train()
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    for question in QUESTIONS.values():
+        question.reply(model if question.kind == "model" else question.right)
+    assert torch.equal(torch.rand(3), expected)
+    assert all(module.training for module in model.modules())
+
+
+def test_exit_and_long_messages_do_not_come_through():
+    assert "SystemExit" in wrong(QUESTIONS["loss.q2"], run_cell("def answer(p, y):\n    exit()"))
+    code = (
+        "def answer(p, y, secret='sec' + 'ret'):\n    raise OSError(f'no file /some/{secret}/place.txt\\n' + 500 * 'x')"
+    )
+    text = wrong(QUESTIONS["loss.q2"], run_cell(code))
+    assert "place.txt" in text and "/some/secret/" not in text and len(text) < 400
+
+
+def test_a_reply_reads_well_in_both_forms():
+    reply = Reply("NOT YET", "You compare `a < b` & more.\n\n    x = 1\n    y = 2")
+    assert repr(reply) == "NOT YET: You compare `a < b` & more.\n\n    x = 1\n    y = 2"
+    page = reply._repr_html_()
+    assert "<b>NOT YET</b>: You compare <code>a &lt; b</code> &amp; more." in page
+    assert "<pre><code>x = 1\ny = 2</code></pre>" in page
+
+
+@pytest.mark.parametrize(
+    "got, want, words",
+    [
+        (torch.ones(2, 1), torch.ones(2), "shape (2, 1): it should have the shape (2,)"),
+        (torch.tensor([1.0, 2]), torch.tensor(1.5), "one number. Is a mean or a sum missing?"),
+        (-torch.ones(2), torch.ones(2), "wrong sign"),
+        (torch.tensor([3.0, 6]), torch.tensor([1.0, 2]), "3 times"),
+        (float("nan"), 1.0, "NaN"),
+        (float("inf"), 1.0, "infinity"),
+        (True, 1.0, "a number"),
+        (object(), 1.0, "of the type object"),
+        (2, 1, "too large"),
+    ],
+)
+def test_what_differs_is_named(got, want, words):
+    assert words in differs(got, want, 1e-4)
+
+
+# --- progress -------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_remembered_and_printed(progress, capsys):
+    q1, q2 = QUESTIONS["loss.q1"], QUESTIONS["loss.q2"]
+    q1.check()  # no answer: nothing to remember
+    assert not progress.exists()
+    q1.check(3.0)
+    q1.check(3.61)
+    q1.check(1.0)  # what was right once stays so
+    q2.check(0)
+    assert json.loads(progress.read_text()) == {"loss.q1": "right", "loss.q2": "tried"}
+    capsys.readouterr()
+    assert main(["progress"]) == 0
+    printed = capsys.readouterr().out
+    assert "02_loss_derivation: 1 of 5" in printed
+    assert re.search(r"right +loss\.q1 +The first loss", printed)
+    assert re.search(r"tried +loss\.q2", printed) and re.search(r"open +cnn\.q1", printed)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'{"loss.q1": 7}', b'"right"'])
+def test_a_broken_progress_file_costs_only_the_memory(progress, content, capsys):
+    progress.write_bytes(content)
+    assert memory.remembered() == {}
+    QUESTIONS["loss.q1"].check(3.61)
+    assert "RIGHT" in capsys.readouterr().out
+    assert memory.remembered() == {"loss.q1": "right"}
+
+
+def test_where_nothing_can_be_written_the_check_still_answers(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "file" / "progress.json"))  # a file in the folder's place
+    QUESTIONS["loss.q1"].check(3.61)
+    assert "RIGHT" in capsys.readouterr().out
+    assert main(["progress"]) == 0
+
+
+def test_without_the_variable_it_lies_where_the_system_keeps_such_things(monkeypatch, tmp_path):
+    monkeypatch.delenv("COURSE_PROGRESS")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    for platform in ("linux", "win32", "darwin"):
+        monkeypatch.setattr("sys.platform", platform)
+        assert memory.progress_file().parts[-2:] == ("finetune-course", "progress.json")
+        assert platform == "darwin" or memory.progress_file().parent.parent == tmp_path
+
+
+def test_the_tests_and_their_kernels_use_a_temporary_one():
+    assert "COURSE_PROGRESS" in os.environ

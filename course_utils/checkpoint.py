@@ -12,10 +12,11 @@ from course_utils.files import write_atomically
 from course_utils.models import freeze, frozen_names, unfreeze
 
 
-def save_checkpoint(path, model, optimizer, scheduler, loaders, history) -> None:
+def save_checkpoint(path, model, optimizer, scheduler, loaders, loss_fn, history) -> None:
     """Write everything that `load_checkpoint` needs, under another name first and then in one move."""
     state = {
         "model": model.state_dict(),
+        "loss": loss_fn.state_dict() if isinstance(loss_fn, torch.nn.Module) else None,  # it may learn too
         "frozen": frozen_names(model),
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict() if scheduler is not None else None,
@@ -28,7 +29,7 @@ def save_checkpoint(path, model, optimizer, scheduler, loaders, history) -> None
     write_atomically(path, buffer.getvalue())
 
 
-def load_checkpoint(path, model, optimizer, scheduler, loaders) -> dict:
+def load_checkpoint(path, model, optimizer, scheduler, loaders, loss_fn) -> dict:
     """Put everything back as `save_checkpoint` found it, what was frozen too; returns the record so far.
 
     Raises ValueError where the file is damaged, or belongs to another model, optimiser or set of loaders.
@@ -36,7 +37,11 @@ def load_checkpoint(path, model, optimizer, scheduler, loaders) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
+        if isinstance(loss_fn, torch.nn.Module):
+            loss_fn.load_state_dict(state["loss"] or {})
         optimizer.load_state_dict(state["optimizer"])
+        if (scheduler is None) != (state["scheduler"] is None):
+            raise ValueError("one of the two runs has a scheduler, the other has none")
         if scheduler is not None:
             scheduler.load_state_dict(state["scheduler"])
         for generator, generator_state in zip(_generators(loaders), state["generators"], strict=True):

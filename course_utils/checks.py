@@ -1,5 +1,6 @@
 """Early errors: what can be seen to be wrong before a training starts, or at its first batch, said with the remedy."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from course_utils.device import check_device
 
 CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
+ELEMENTWISE_LOSSES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
 def check_examples(images: torch.Tensor, labels: torch.Tensor) -> None:
@@ -22,7 +24,10 @@ def check_examples(images: torch.Tensor, labels: torch.Tensor) -> None:
     if not len(images):
         raise ValueError("There are no examples: the split or the selection is empty.")
     if labels.dtype != torch.int64 or labels.ndim != 1:
-        raise ValueError(f"Labels must be int64 of shape (N,), not {labels.dtype} of shape {tuple(labels.shape)}.")
+        raise ValueError(
+            f"Labels must be int64 of shape (N,), not {labels.dtype} of shape {tuple(labels.shape)}. "
+            "For other targets use DataLoader(TensorDataset(inputs, targets), batch_size=...)."
+        )
     if labels.min() < 0:
         raise ValueError(f"Labels must count from 0; the smallest here is {labels.min()}.")
     if images.ndim != 4 or (images.shape[3] in (1, 3) and images.shape[1] not in (1, 3)):
@@ -37,7 +42,7 @@ def check_examples(images: torch.Tensor, labels: torch.Tensor) -> None:
 
 def check_pixels(inputs: torch.Tensor) -> None:
     """Raise ValueError where floats are plainly pixels from 0 to 255, which no pretrained network expects."""
-    is_image = inputs.is_floating_point() and inputs.ndim == 4 and inputs.shape[1] in (1, 3)
+    is_image = inputs.is_floating_point() and inputs.ndim == 4 and inputs.shape[1] == 3
     if is_image and inputs.min() >= 0 and 30 < inputs.max() <= 255:
         raise ValueError(
             f"Float images reach {inputs.max():.0f}; normalised ones stay within a few units. Divide by 255 and "
@@ -45,7 +50,9 @@ def check_pixels(inputs: torch.Tensor) -> None:
         )
 
 
-def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, metrics, device, epochs) -> None:
+def check_setup(
+    model, train_loader, val_loader, loss_fn, optimizer, scheduler, metrics, device, epochs, logger, before_epoch
+) -> None:
     """Raise ValueError or TypeError where `fit` was asked for something that cannot work."""
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs must be a whole number from 1, not {epochs!r}.")
@@ -57,6 +64,8 @@ def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, 
         raise ValueError(f'The loss must be the mean over the batch: reduction="mean", not {loss_fn.reduction!r}.')
     if "loss" in (metrics or {}):
         raise ValueError("A metric cannot be called 'loss': the average of the loss has that name.")
+    if logger is not None and (wrong := [name for name in metrics or {} if not re.fullmatch(r"[-\w.]+", name)]):
+        raise ValueError(f"A logger takes no metric called {wrong[0]!r}: use letters, digits and - _ . alone.")
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         raise TypeError("ReduceLROnPlateau waits for an epoch's result; fit steps its scheduler after every batch.")
     ours = {id(parameter) for parameter in model.parameters()}
@@ -68,8 +77,10 @@ def check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, 
             "The optimiser holds none of the model's parameters, or some that are not the model's. Build it after the "
             "model has its last form: after the new head, and after a copy."
         )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError("Every parameter of the model is frozen: unfreeze the head at least.")
+    if before_epoch is None and not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError("Every parameter that the optimiser holds is frozen: unfreeze the head at least.")
+    if scheduler is not None and getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ValueError("The scheduler belongs to another optimiser: build it from the one that fit gets.")
 
 
 def length(loader) -> int | None:
@@ -91,7 +102,11 @@ def check_first_batch(inputs, outputs, targets, loss_fn, loader) -> None:
     if isinstance(loss_fn, CLASS_LOSSES) or loss_fn is F.cross_entropy:
         if targets.shape != outputs.shape or not targets.is_floating_point():
             _check_class_labels(outputs, targets, getattr(loss_fn, "ignore_index", -100), loader)
-    elif loss_fn is not None and targets.is_floating_point() and targets.shape != outputs.shape:
+    elif targets.shape != outputs.shape and (
+        isinstance(loss_fn, ELEMENTWISE_LOSSES)
+        or (loss_fn is not None and (*targets.shape, 1) == outputs.shape)
+        or (loss_fn is not None and (*outputs.shape, 1) == targets.shape)
+    ):  # other shapes may be what a loss of the caller's own wants: a mean and a variance for one target, say
         raise ValueError(
             f"The outputs have the shape {tuple(outputs.shape)}, the targets {tuple(targets.shape)}: the loss would "
             "broadcast one against the other. Make them equal, for instance with outputs.squeeze(1)."
@@ -121,7 +136,14 @@ def _check_class_labels(outputs, targets, ignore_index, loader) -> None:
 def raise_explained(error: Exception, batch, model: nn.Module) -> None:
     """Raise the error of a batch that went wrong again, with what can be seen of the reason."""
     if not (isinstance(batch, tuple | list) and len(batch) == 2):
-        raise ValueError(f"A batch must be (inputs, targets); this loader gives a {type(batch).__name__}.") from error
+        raise ValueError(
+            f"A batch must be (inputs, targets); this loader gives a {type(batch).__name__}{_count(batch)}."
+        ) from error
+    if "more than 1 value per channel" in str(error):
+        raise ValueError(
+            "A training batch holds a single example, of which BatchNorm can take no variance: pass drop_last=True to "
+            f"the loader, or choose another batch size. PyTorch says: {error}"
+        ) from error
     if isinstance(error, ValueError | torch.OutOfMemoryError):  # says enough by itself
         raise error
     inputs, targets = batch
@@ -142,6 +164,10 @@ def _tensors(inputs) -> Iterable[tuple[str, torch.Tensor]]:
         return [("", inputs)]
     parts = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs)
     return [(f"[{key!r}]", part) for key, part in parts if isinstance(part, torch.Tensor)]
+
+
+def _count(batch) -> str:
+    return f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
 
 
 def _shapes(batch) -> str:

@@ -66,7 +66,8 @@ class RunLogger:
             if step <= self.last_step.get(tag, -1):
                 raise ValueError(
                     f"{tag!r} was logged at step {self.last_step[tag]} already, and now at {step}: TensorBoard would "
-                    "drop the earlier values. Count steps through the whole run, not from 0 in every epoch."
+                    "drop the earlier values. Count steps through the whole run, not from 0 in every epoch, and give "
+                    "every call of fit a directory of its own."
                 )
             self.last_step[tag] = step
             self.writer.add_scalar(tag, float(value), step)

@@ -16,13 +16,15 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
-from course_utils.checks import check_first_batch, check_setup, length, raise_explained
+from course_utils.checks import CLASS_LOSSES, check_first_batch, check_setup, length, raise_explained
 from course_utils.device import mixed_precision
 
 Metric = Callable[[Any, Any], torch.Tensor]
+HALF = (torch.bfloat16, torch.float16)  # a sum kept in them stands still at a few hundred
 LOOK_EVERY = 0.5  # seconds between two looks at the losses: on a GPU each look waits for all that is still computing
 
 
@@ -53,7 +55,7 @@ class History:
     def __getitem__(self, column: str) -> list[float]:
         if column not in self.columns:
             raise KeyError(f"{column!r} was not recorded. There are: {', '.join(self.columns)}.")
-        return [row[column] for row in self.epochs]
+        return [row.get(column, math.nan) for row in self.epochs]  # a resumed run may measure more than before
 
     @property
     def columns(self) -> list[str]:
@@ -62,13 +64,23 @@ class History:
 
 def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """For each example whether the largest logit is the right one: (B, K) and (B,) -> bool (B,)."""
-    return outputs.argmax(dim=1) == targets
+    predicted = outputs.argmax(dim=1)
+    if predicted.shape != targets.shape or targets.dtype.is_floating_point:  # == would broadcast
+        raise ValueError(
+            f"accuracy takes logits (B, K) and class numbers (B,), not outputs {tuple(outputs.shape)} and targets "
+            f"{tuple(targets.shape)} {targets.dtype}. For one logit or several labels an example write a metric of "
+            "your own: lambda outputs, targets: (outputs > 0) == (targets > 0.5)."
+        )
+    return predicted == targets
 
 
-def move(batch, device: torch.device | str):
+def move(batch, device: torch.device):
     """A tensor, or a tuple or dict of tensors, on the given device."""
     if isinstance(batch, torch.Tensor):
-        return batch.to(device, non_blocking=True)
+        # CUDA alone: to MPS a non-blocking copy can read memory that is freed already (pytorch/pytorch#189690)
+        return batch.to(device, non_blocking=device.type == "cuda")
+    if batch is None:  # a mask that a model can do without
+        return None
     if isinstance(batch, Mapping):
         return {name: move(part, device) for name, part in batch.items()}
     return tuple(move(part, device) for part in batch)
@@ -88,18 +100,25 @@ class Averages:
     """
 
     def __init__(self, loss_fn: Callable, metrics: Mapping[str, Metric] | None):
-        self.loss_fn, self.metrics = loss_fn, metrics or {}
+        self.metrics = metrics or {}
+        self.counts_targets = isinstance(loss_fn, CLASS_LOSSES) or loss_fn is F.cross_entropy
+        self.weight, self.ignored = getattr(loss_fn, "weight", None), getattr(loss_fn, "ignore_index", -100)
         self.sums = dict.fromkeys(["loss", *self.metrics], 0.0)
         self.counts = dict.fromkeys(["loss", *self.metrics], 0)
 
     def add(self, loss: torch.Tensor, outputs, targets) -> None:
         """Count one batch; `loss` is the detached mean over it."""
         count = self._examples(targets)
-        self.sums["loss"] += loss * count
+        total = (loss.float() if loss.dtype in HALF else loss) * count
+        if isinstance(count, torch.Tensor):  # where every target is ignored the loss is 0/0: nothing to add
+            total = torch.where(count > 0, total, 0.0)
+        self.sums["loss"] += total
         self.counts["loss"] += count
         for name, metric in self.metrics.items():
             values = metric(outputs, targets)
-            self.sums[name] += values.detach().sum()
+            if not self.counts[name] and (not isinstance(values, torch.Tensor) or values.ndim == 0):
+                raise ValueError(f"The metric {name!r} must give one value an example, (B,), not their mean.")
+            self.sums[name] += (values.float() if values.dtype in HALF else values).detach().sum()
             self.counts[name] += values.numel()
 
     def _examples(self, targets):
@@ -107,10 +126,11 @@ class Averages:
         first = targets
         while not isinstance(first, torch.Tensor):
             first = next(iter(first.values() if isinstance(first, Mapping) else first))
-        if not isinstance(self.loss_fn, nn.CrossEntropyLoss | nn.NLLLoss) or first.is_floating_point():
+        if not self.counts_targets or first.dtype.is_floating_point:
             return first.numel()
-        counted = first != self.loss_fn.ignore_index
-        return counted.sum() if self.loss_fn.weight is None else self.loss_fn.weight[first[counted]].sum()
+        counted = first != self.ignored
+        # no boolean index here: on a GPU it would wait for the device at every step
+        return counted.sum() if self.weight is None else (self.weight[first.where(counted, 0)] * counted).sum()
 
     def result(self) -> dict[str, float]:
         """{"loss": mean, ...}; NaN where nothing was counted."""
@@ -141,6 +161,7 @@ def train_one_epoch(
     Raises TrainingDiverged for a loss that is NaN or infinite, ValueError for a batch that does not fit the model.
     """
     model.train()
+    device = torch.device(device)
     averages = Averages(loss_fn, metrics)
     precision = mixed_precision(device) if amp else contextlib.nullcontext()
     step, unseen, last_look = first_step, [], time.perf_counter()
@@ -177,13 +198,17 @@ def _look(step: int, unseen: list, averages: Averages, on_look: Callable | None)
     """Fetch the losses of the last steps, in one transfer, and stop the training where one is not finite."""
     if not unseen:
         return
-    losses, rates = torch.stack([loss for loss, _ in unseen]).tolist(), [rate for _, rate in unseen]
-    for at, (loss, rate) in enumerate(zip(losses, rates, strict=True), start=step - len(losses) + 1):
+    losses, rates = torch.stack([loss for loss, _ in unseen]).flatten().tolist(), [rate for _, rate in unseen]
+    start = step - len(losses) + 1
+    for i, (at, loss, rate) in enumerate(zip(range(start, step + 1), losses, rates, strict=True)):
         if not math.isfinite(loss):
+            if on_look is not None and i:  # the record shows how it came to that
+                on_look(at - 1, losses[:i], rates[:i], averages)
             raise TrainingDiverged(
                 f"The loss is {loss} at step {at}, at a learning rate of {rate:.3g}. Try a tenth of that rate or a "
                 "warm-up, clip the gradient, and look for NaN in the inputs or a logarithm of 0 in the loss. "
-                "The model's weights are spoilt: build it anew, or go back to a checkpoint."
+                "The model's weights are spoilt: build it anew, or load the checkpoint's (resume=True alone brings "
+                "the old rate back with them). A class loss is NaN too where every target of a batch is ignored."
             )
     if on_look is not None:
         on_look(step, losses, rates, averages)
@@ -209,7 +234,14 @@ def predict(
     model: nn.Module, loader: Iterable, *, device: torch.device | str, amp: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All outputs and all targets of a loader, on the CPU, in its order: (N, K) and (N,) for a classifier."""
-    pairs = [(outputs.float().cpu(), targets.cpu()) for _, outputs, targets in _evaluated(model, loader, device, amp)]
+    pairs = []
+    for _, outputs, targets in _evaluated(model, loader, device, amp):
+        if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
+            raise ValueError(
+                "predict joins outputs and targets that are one tensor each; here the outputs are a "
+                f"{type(outputs).__name__}, the targets a {type(targets).__name__}."
+            )
+        pairs.append((outputs.float().cpu(), targets.cpu()))
     return torch.cat([outputs for outputs, _ in pairs]), torch.cat([targets for _, targets in pairs])
 
 
@@ -218,6 +250,7 @@ def _evaluated(model, loader, device, amp, loss_fn=None) -> Iterator[tuple]:
     """(loss, outputs, targets) of every batch, in evaluation mode; the loss is None where no `loss_fn` is given."""
     modes = [(module, module.training) for module in model.modules()]
     precision = mixed_precision(device) if amp else contextlib.nullcontext()
+    device = torch.device(device)
     model.to(device).eval()
     loss = outputs = None
     try:
@@ -274,17 +307,23 @@ def fit(
     Raises ValueError for a set-up that cannot work, TrainingDiverged for a loss that is not finite, FileExistsError
     where the checkpoint exists and `resume` was not asked for.
     """
-    check_setup(model, train_loader, val_loader, loss_fn, optimizer, scheduler, metrics, device, epochs)
+    check_setup(
+        model, train_loader, val_loader, loss_fn, optimizer, scheduler, metrics, device, epochs, logger, before_epoch
+    )
     model.to(device)
+    if isinstance(loss_fn, nn.Module):
+        loss_fn.to(device)
+    if resume and checkpoint is None:
+        raise ValueError("resume=True needs the file to go on from: pass checkpoint=..., too.")
     history, loaders = History(), [loader for loader in (train_loader, val_loader) if loader is not None]
     if checkpoint is not None and Path(checkpoint).exists():
         if not resume:
             raise FileExistsError(
                 f"{Path(checkpoint).name} exists already: pass resume=True to go on from it, or choose another file."
             )
-        history = History(**load_checkpoint(checkpoint, model, optimizer, scheduler, loaders))
-        if logger is not None:
-            logger.purge_from(len(history.step_loss))
+        history = History(**load_checkpoint(checkpoint, model, optimizer, scheduler, loaders, loss_fn))
+    if resume and logger is not None:  # without a checkpoint yet too: a run killed in its first epoch begins anew
+        logger.purge_from(len(history.step_loss))
     batches = length(train_loader)
     total = batches * epochs if batches else None
     bar = tqdm(disable=not progress, unit="step", total=total, initial=len(history.step_loss))
@@ -323,6 +362,12 @@ def fit(
             }
             if val_loader is not None:
                 parts["val"] = evaluate(model, val_loader, loss_fn=loss_fn, device=device, metrics=metrics, amp=amp)
+            if not all(parameter.isfinite().all() for parameter in model.parameters()):  # the last step's doing
+                raise TrainingDiverged(
+                    f"After step {len(history.step_loss)} the weights are NaN or infinite, the loss not yet. "
+                    "Try a tenth of the learning rate, a warm-up, or clip the gradient. A checkpoint, where there is "
+                    "one, is that of the epoch before."
+                )
             row = {f"{part}_{name}": value for part, result in parts.items() for name, value in result.items()}
             history.epochs.append({"epoch": epoch + 1, "step": len(history.step_loss), **row})
             history.seconds.append(time.perf_counter() - started)
@@ -330,5 +375,5 @@ def fit(
                 tags = {f"{name}/{part}": value for part, result in parts.items() for name, value in result.items()}
                 logger.log_scalars(tags, len(history.step_loss))
             if checkpoint is not None:
-                save_checkpoint(checkpoint, model, optimizer, scheduler, loaders, asdict(history))
+                save_checkpoint(checkpoint, model, optimizer, scheduler, loaders, loss_fn, asdict(history))
     return history

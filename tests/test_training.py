@@ -508,3 +508,112 @@ def test_labels_that_a_loader_changes_or_leaves_out_do_not_count():
     train(small_cnn(classes=2), DataLoader(TensorDataset(images, labels), 8, collate_fn=halved), epochs=1)
     unlabelled = torch.where(torch.arange(16) < 8, labels, -1)
     train(small_cnn(), DataLoader(TensorDataset(images, unlabelled), 8, sampler=range(8)), epochs=1)
+
+
+# --- what a line-by-line reading found ------------------------------------------------------------------------------
+
+
+def test_a_loss_of_ones_own_may_want_other_shapes_and_regression_never_broadcasts():
+    def gaussian(outputs, targets):
+        return F.gaussian_nll_loss(outputs[:, 0], targets, outputs[:, 1].exp())
+
+    train(nn.Linear(3, 2), [(torch.randn(8, 3), torch.randn(8))], loss_fn=gaussian)
+    with pytest.raises(ValueError, match="broadcast"):
+        train(nn.Linear(3, 1), [(torch.randn(8, 3), torch.arange(8))], loss_fn=nn.MSELoss())
+
+
+def test_weights_that_the_last_step_spoils_never_reach_the_checkpoint(tmp_path):
+    """The loss is finite, its gradient is not: 0 under a square root."""
+    model, file = nn.Linear(3, 1), tmp_path / "checkpoint.pt"
+    batch = [(torch.randn(8, 3), torch.randn(8, 1))]
+    with pytest.raises(TrainingDiverged, match="weights are NaN"):
+        train(model, batch, loss_fn=lambda o, t: ((o - o.detach()) ** 2).sum().sqrt(), epochs=1, checkpoint=file)
+    assert not file.exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
+    images, labels = images_and_labels()
+    loader = make_loader(images, labels, batch_size=16)
+    with RunLogger(tmp_path / "run") as logger:
+        for step in (1, 2):
+            logger.log_scalars({"loss/step": 99.0}, step)
+    with RunLogger(tmp_path / "run", resume=True) as logger:
+        history = train(small_cnn(), loader, epochs=1, checkpoint=tmp_path / "c.pt", resume=True, logger=logger)
+    series = read_scalars(tmp_path / "run")["loss/step"]
+    assert series.steps.tolist() == [1, 2, 3]
+    assert series.values.tolist() == pytest.approx(history.step_loss, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [(torch.randn(4, 1), torch.ones(4, 1)), (torch.randn(4, 4), torch.rand(4, 4)), (torch.randn(4, 1), torch.ones(4))],
+)
+def test_accuracy_refuses_what_it_would_count_wrongly(outputs, targets):
+    with pytest.raises(ValueError, match="class numbers"):
+        accuracy(outputs, targets)
+
+
+def test_a_metric_that_gives_a_mean_is_refused():
+    with pytest.raises(ValueError, match="one value an example"):
+        train(small_cnn(), [(GOOD[0][:8], GOOD[1][:8])], metrics={"share": lambda o, t: accuracy(o, t).float().mean()})
+
+
+def test_the_average_follows_the_function_cross_entropy_and_a_batch_of_ignored_labels():
+    images, labels = images_and_labels(count=40)
+    labels = torch.where((torch.arange(40) % 16 < 5) | (torch.arange(40) >= 32), -100, labels)  # all of the last batch
+    model = small_cnn().eval()
+    loader = DataLoader(TensorDataset(images, labels), batch_size=16)
+    with torch.no_grad():
+        wanted = F.cross_entropy(model(images), labels).item()
+    for loss_fn in (F.cross_entropy, nn.CrossEntropyLoss()):
+        assert evaluate(model, loader, loss_fn=loss_fn, device=CPU)["loss"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_loss_that_learns_is_resumed_with_the_model(tmp_path):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.temperature = nn.Parameter(torch.ones(()))
+
+        def forward(self, outputs, targets):
+            return F.cross_entropy(outputs / self.temperature, targets)
+
+    def run(epochs, file):
+        model, loss_fn = small_cnn(), Scaled()
+        torch.manual_seed(0)
+        loader = make_loader(*images_and_labels(), batch_size=16, shuffle=True)
+        optimizer = torch.optim.SGD([*model.parameters(), *loss_fn.parameters()], lr=0.1)
+        return train(model, loader, loss_fn=loss_fn, optimizer=optimizer, epochs=epochs, checkpoint=file, resume=True)
+
+    run(2, tmp_path / "c.pt")
+    assert run(4, tmp_path / "c.pt") == run(4, tmp_path / "whole.pt")
+
+
+def test_the_log_of_a_diverged_run_shows_how_it_came_to_that(tmp_path):
+    images, labels = images_and_labels(count=32)
+    batches = [(images[i : i + 8], labels[i : i + 8]) for i in range(0, 32, 8)]
+    losses = iter([1.0, 1.0, 1.0, math.nan])
+    with RunLogger(tmp_path / "run") as logger, pytest.raises(TrainingDiverged, match="step 4"):
+        train(
+            small_cnn(), batches, epochs=1, logger=logger,
+            loss_fn=lambda o, t: F.cross_entropy(o, t) * next(losses),
+        )  # fmt: skip
+    assert read_scalars(tmp_path / "run")["loss/step"].steps.tolist() == [1, 2, 3]
+
+
+def test_set_ups_that_would_do_nothing_are_refused_and_a_thaw_in_the_first_epoch_is_not():
+    batch = [(GOOD[0][:8], GOOD[1][:8])]
+    model = small_cnn()
+    elsewhere = torch.optim.lr_scheduler.StepLR(sgd(small_cnn()), 1)
+    with pytest.raises(ValueError, match="another optimiser"):
+        train(model, batch, scheduler=elsewhere)
+    with pytest.raises(ValueError, match="pass checkpoint"):
+        train(model, batch, resume=True)
+    freeze(model, "")
+    train(model, batch, before_epoch=lambda epoch: unfreeze(model))
+
+
+def test_a_batch_of_one_under_batch_norm_is_told_to_drop_last():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.BatchNorm1d(4))
+    with pytest.raises(ValueError, match="drop_last=True"):
+        train(model, make_loader(*images_and_labels(count=17), batch_size=16))

@@ -38,6 +38,14 @@ def digits():
     return data, split_by_group(data.groups, val=VAL_FORMS, test=TEST_FORMS)
 
 
+def tuned(recipe: str, labels_per_class: int, seed: int, **options):
+    """(model, history) of fine-tuning on a draw of labels from the training forms; options are `fine_tune`'s."""
+    data, split = digits()
+    train = few_labels(data.labels, split.train, per_class=labels_per_class, seed=seed)
+    images, labels = data.images[train], data.labels[train]
+    return fine_tune(recipe, images, labels, num_classes=10, seed=seed, device=CPU, **options)
+
+
 def score(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
     loader = make_loader(images, labels, batch_size=256)
     metrics = {"accuracy": accuracy}
@@ -64,18 +72,11 @@ def fine_tuning_tasks() -> Iterable[dict]:
 def measure_fine_tuning(recipe: str, freeze_batch_norm: int, labels_per_class: int, seed: int) -> list[dict]:
     """Accuracy on the test forms, and on the validation forms, after training on a few labels of the other forms."""
     data, split = digits()
-    train = few_labels(data.labels, split.train, per_class=labels_per_class, seed=seed)
     if recipe == "svm":
+        train = few_labels(data.labels, split.train, per_class=labels_per_class, seed=seed)
         return [dict(accuracy=score_svm(train, split.test), val_accuracy=score_svm(train, split.val))]
-    model, _ = fine_tune(
-        recipe,
-        data.images[train],
-        data.labels[train],
-        num_classes=10,
-        seed=seed,
-        device=CPU,
-        batch_norm="with its layers" if freeze_batch_norm else "moving",
-    )
+    batch_norm = "with its layers" if freeze_batch_norm else "moving"
+    model, _ = tuned(recipe, labels_per_class, seed, batch_norm=batch_norm)
     return [
         dict(
             accuracy=score(model, data.images[split.test], data.labels[split.test]),
@@ -117,17 +118,8 @@ def steps_tasks() -> Iterable[dict]:
 def measure_steps(recipe: str, labels_per_class: int, total_steps: int, seed: int) -> list[dict]:
     """Accuracy on the validation forms after every epoch (of three steps)."""
     data, split = digits()
-    train = few_labels(data.labels, split.train, per_class=labels_per_class, seed=seed)
-    _, history = fine_tune(
-        recipe,
-        data.images[train],
-        data.labels[train],
-        num_classes=10,
-        seed=seed,
-        device=CPU,
-        steps=total_steps,
-        val_loader=make_loader(data.images[split.val], data.labels[split.val], batch_size=256),
-    )
+    val_loader = make_loader(data.images[split.val], data.labels[split.val], batch_size=256)
+    _, history = tuned(recipe, labels_per_class, seed, steps=total_steps, val_loader=val_loader)
     return [
         dict(step=step, accuracy=value) for step, value in zip(history["step"], history["val_accuracy"], strict=True)
     ]
@@ -161,16 +153,7 @@ def score_old_task(model: nn.Module) -> float:
 def measure_learning_rates(rate: float, labels_per_class: int, seed: int) -> list[dict]:
     """Accuracy on digits (validation forms) and, with the old head, on letters, after fine-tuning at one rate."""
     data, split = digits()
-    train = few_labels(data.labels, split.train, per_class=labels_per_class, seed=seed)
-    model, _ = fine_tune(
-        "full",
-        data.images[train],
-        data.labels[train],
-        num_classes=10,
-        seed=seed,
-        device=CPU,
-        rates=(rate, rate),
-    )
+    model, _ = tuned("full", labels_per_class, seed, rates=(rate, rate))
     before = build_classifier("tiny_resnet", 10, weights="DEFAULT").layer4.state_dict()
     weights = [name for name in before if name.endswith("weight")]
     change = sum((model.layer4.state_dict()[name] - before[name]).square().sum() for name in weights)
@@ -235,20 +218,9 @@ def batch_norm_tasks() -> Iterable[dict]:
 def measure_batch_norm(batch_size: int, batch_norm: str, labels_per_class: int, seed: int) -> list[dict]:
     """Accuracy on the test forms of full fine-tuning, with BatchNorm learning from each batch or held still."""
     data, split = digits()
-    train = few_labels(data.labels, split.train, per_class=labels_per_class, seed=seed)
     rate, steps = SMALL_BATCHES[batch_size]
-    model, _ = fine_tune(
-        "full",
-        data.images[train],
-        data.labels[train],
-        num_classes=10,
-        seed=seed,
-        device=CPU,
-        rates=(rate, rate),
-        steps=steps,
-        batch_size=batch_size,
-        batch_norm=batch_norm,
-    )
+    options = dict(rates=(rate, rate), steps=steps, batch_size=batch_size, batch_norm=batch_norm)
+    model, _ = tuned("full", labels_per_class, seed, **options)
     return [dict(accuracy=score(model, data.images[split.test], data.labels[split.test]))]
 
 

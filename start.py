@@ -300,7 +300,11 @@ def needs():
     import tomllib
 
     project = tomllib.loads(read("pyproject.toml"))["project"]
-    return project["dependencies"] + project["optional-dependencies"]["test"]
+    groups, found = project["optional-dependencies"], list(project["dependencies"])
+    for need in groups["test"]:
+        other = re.fullmatch(re.escape(project["name"]) + r"\[(\w+)\]", need)  # another group, by its name
+        found += groups[other.group(1)] if other else [need]
+    return found
 
 
 def floors():

@@ -14,6 +14,7 @@ import pytest
 import rattler
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from rattler.exceptions import InvalidMatchSpecError, SolverError
 
@@ -27,7 +28,7 @@ CHANNEL = {
     "numpy": ["2.3.5"],
     "scikit-learn": ["1.8.0"],
     "matplotlib-base": ["3.11.0"],
-    "pillow": ["12.0.0"],
+    "pillow": ["11.3.0", "12.0.0"],
     "psutil": ["7.1.3"],
     "tqdm": ["4.70.0"],
     "jupyterlab": ["4.5.6"],
@@ -71,10 +72,13 @@ def solve(entries: list[str], channel: rattler.Channel) -> dict:
 
 def requirements(pyproject: dict, *extras: str) -> dict[str, Requirement]:
     """What pyproject.toml asks for, by PyPI name."""
-    needs = list(pyproject["project"]["dependencies"])
+    project = pyproject["project"]
+    needs = [Requirement(need) for need in project["dependencies"]]
     for extra in extras:
-        needs += pyproject["project"]["optional-dependencies"][extra]
-    return {canonicalize_name(Requirement(need).name): Requirement(need) for need in needs}
+        needs += [Requirement(need) for need in project["optional-dependencies"][extra]]
+    found = {canonicalize_name(need.name): need for need in needs}
+    itself = found.pop(project["name"], None)  # "finetune-course[views]": another group, by its name
+    return found | (requirements(pyproject, *itself.extras) if itself else {})
 
 
 def check(environment: dict, pyproject: dict, channel: rattler.Channel) -> dict:
@@ -93,13 +97,13 @@ def check(environment: dict, pyproject: dict, channel: rattler.Channel) -> dict:
 
     wanted = requirements(pyproject, "test")
     for entry in entries:
-        name, _, floor = entry.partition(">=")
+        name, _, versions = entry.partition(">=")
         need = wanted.get(canonicalize_name(PYPI_NAME.get(name, name)))
         if entry in ("python=3.11", "pip"):
             continue
         assert need is not None, f"{name} is in environment.yml but not in pyproject.toml"
         # Whatever conda chooses from its floor upward satisfies pip, which then leaves it alone.
-        assert f">={floor}" == str(need.specifier), f"{entry} here, {need} in pyproject.toml"
+        assert SpecifierSet(f">={versions}") == need.specifier, f"{entry} here, {need} in pyproject.toml"
         assert need.specifier.contains(str(installed[name].version))
     return installed
 

@@ -35,8 +35,9 @@ def python_limits() -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def floors() -> tuple[dict[str, str], dict[str, str]]:
     """{package: the oldest version that will do}, for the course and for its tests, as pyproject.toml has them."""
-    parts = _pyproject().split("[project.optional-dependencies]")
-    course, tests = (dict(re.findall(r'^    "([\w.-]+)>=([\d.]+)"', part, re.MULTILINE)) for part in parts)
+    course, tests = _pyproject().split("[project.optional-dependencies]")
+    parts = course, tests.partition("\ntest = [")[2].partition("\n]")[0]  # other groups are for those who want them
+    course, tests = (dict(re.findall(r'^    "([\w.-]+)[^"]*?>=([\d.]+)', part, re.MULTILINE)) for part in parts)
     return course, tests
 
 
@@ -46,12 +47,13 @@ def _pyproject() -> str:
         return (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     about = importlib.metadata.metadata("finetune-course")
     oldest, above = (re.search(sign + r"([\d.]+)", about["Requires-Python"])[1] for sign in (">=", "<"))
-    lines = [f'requires-python = ">={oldest},<{above}"']
-    for need in sorted(about.get_all("Requires-Dist"), key=lambda need: "extra" in need):
-        if "extra" in need and "[project.optional-dependencies]" not in lines:
-            lines.append("[project.optional-dependencies]")
-        lines.append(f'    "{need.partition(";")[0]}"')
-    return "\n".join(lines)
+    needs = [need.partition(";") for need in about.get_all("Requires-Dist")]
+    course, tests = (
+        [f'    "{need}"' for need, _, marker in needs if extra == re.findall(r'extra == "([\w-]+)"', marker)]
+        for extra in ([], ["test"])
+    )
+    lines = [f'requires-python = ">={oldest},<{above}"', *course, "[project.optional-dependencies]"]
+    return "\n".join([*lines, "test = [", *tests, "]"])
 
 
 def installed(package: str) -> str | None:

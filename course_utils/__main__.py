@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-COMMANDS = ("doctor", "pretrain", "grid", "pictures", "progress")  # each is a module in course_utils/commands
+COMMANDS = ("doctor", "pretrain", "grid", "pictures", "progress", "runs", "clinic")  # each is a module in course_utils/commands
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -418,7 +418,7 @@ def test_a_tensorboard_that_shows_another_value_is_caught(monkeypatch):
 
 def test_a_tensorboard_that_never_answers_is_given_up(monkeypatch, tmp_path):
     monkeypatch.setattr(probes, "PATIENCE", 0)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="TensorBoard has not answered within 0 s"):
         probes.ask_tensorboard(tmp_path)
 
 

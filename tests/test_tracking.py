@@ -1,6 +1,13 @@
 """Run logs: nothing lost, nothing mixed, nothing told about the machine, whatever happens to the run."""
 
+import errno
+import gc
+import getpass
+import io
+import json
 import os
+import platform
+import re
 import socket
 import struct
 import subprocess
@@ -12,7 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn as nn
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from course_utils import tracking
+from course_utils.board import serve
+from course_utils.events import read_events
+from course_utils.pocket import TinyResNet, pocket_input_spec
 from course_utils.tracking import RunLogger, fresh_run_dir, read_scalars
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +72,47 @@ def test_more_points_are_read_than_tensorboard_shows(tmp_path):
     with RunLogger(tmp_path / "run") as logger:
         log(logger, range(12_000))
     assert steps_and_values(tmp_path / "run") == list(range(12_000))
+
+
+def test_it_reads_what_tensorboards_own_reader_reads(tmp_path):
+    with RunLogger(tmp_path / "run") as logger:
+        log(logger, range(1, 11))
+        logger.log_scalars({"loss/val": 0.1, "accuracy/val": float("nan")}, 10)
+        logger.purge_from(4)
+        log(logger, range(5, 8))
+    known = EventAccumulator(str(tmp_path / "run")).Reload()
+    ours = read_scalars(tmp_path / "run")
+    assert {tag for tag in known.Tags()["scalars"] if known.Scalars(tag)} == set(ours) == {"loss/step"}
+    for event, *point in zip(known.Scalars("loss/step"), *ours["loss/step"], strict=True):
+        assert (event.step, event.value, event.wall_time) == tuple(point)
+
+
+@pytest.mark.parametrize("tag", ["loss", "a/tag-of_some.length/with/parts"])
+def test_a_scalar_takes_at_most_45_bytes_and_its_tag(tmp_path, tag):
+    with RunLogger(tmp_path / "run") as logger:
+        log(logger, range(100_000, 101_000), tag)
+    (file,) = (tmp_path / "run").iterdir()
+    assert file.stat().st_size / 1000 <= 45 + len(tag)
+
+
+def test_values_that_are_logged_together_share_an_event(tmp_path):
+    with RunLogger(tmp_path / "run") as logger:
+        for step in range(10):
+            logger.log_scalars({"loss/step": 0.5, "learning_rate": 0.1, "accuracy": float("nan")}, step)
+    (file,) = (tmp_path / "run").iterdir()
+    assert len(read_events(file)[0]) == 1 + 10, "the first one names the version of the format"
+    series = read_scalars(tmp_path / "run")
+    assert {tag: len(of_tag.steps) for tag, of_tag in series.items()} == dict.fromkeys(series, 10)
+    assert np.isnan(series["accuracy"].values).all()
+
+
+def test_a_value_that_is_refused_leaves_nothing_of_its_call(tmp_path):
+    with RunLogger(tmp_path / "run") as logger:
+        for bad, error in (({"loss": 1.0, "a b": 1.0}, ValueError), ({"loss": 1.0, "x": "y"}, ValueError)):
+            with pytest.raises(error):
+                logger.log_scalars(bad, 0)
+        logger.log_scalars({"loss": 2.0}, 0)
+    assert read_scalars(tmp_path / "run")["loss"].values.tolist() == [2.0]
 
 
 def test_nothing_is_lost_when_a_logger_is_closed(tmp_path):
@@ -201,6 +256,100 @@ def test_files_tell_neither_the_machine_nor_the_user(tmp_path, monkeypatch):
     assert socket.gethostname() == "a-telling-name", "the name is hidden only while the file is opened"
 
 
+# --- one writer at a time --------------------------------------------------------------------------------------------
+
+
+def test_two_loggers_in_one_directory_are_refused_also_to_resume(tmp_path):
+    with RunLogger(tmp_path / "run") as logger:
+        log(logger, range(3))
+        with pytest.raises(FileExistsError, match=r"Another logger has the directory run open. Close that one first"):
+            RunLogger(tmp_path / "run", resume=True)
+        log(logger, range(3, 5))
+    with RunLogger(tmp_path / "run", resume=True) as logger:
+        log(logger, [5])
+    assert steps_and_values(tmp_path / "run") == list(range(6))
+
+
+def test_a_logger_that_is_lost_does_not_hold_its_directory(tmp_path):
+    logger = RunLogger(tmp_path / "run")
+    writer = logger.writer
+    del logger
+    gc.collect()
+    writer.close()
+    RunLogger(tmp_path / "run", resume=True).close()
+
+
+def test_a_logger_that_could_not_be_made_does_not_hold_its_directory(tmp_path):
+    RunLogger(tmp_path / "run").close()
+    with pytest.raises(TypeError) as kept:
+        RunLogger(tmp_path / "run", resume=True, purge_step="five")
+    RunLogger(tmp_path / "run", resume=True).close()
+    assert kept
+
+
+def test_a_file_system_that_cannot_lock_takes_a_run_all_the_same(tmp_path, monkeypatch):
+    if tracking.fcntl is None:
+        pytest.skip("Windows")
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(tracking.fcntl, "flock", flock)
+    with RunLogger(tmp_path / "run") as logger:
+        log(logger, range(3))
+        with pytest.raises(FileExistsError, match="holds a run already"):
+            RunLogger(tmp_path / "run")
+    assert steps_and_values(tmp_path / "run") == [0, 1, 2]
+
+
+def test_the_way_of_windows_refuses_a_second_logger_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "fcntl", None)
+    monkeypatch.setattr(os, "O_TEMPORARY", getattr(os, "O_TEMPORARY", 0), raising=False)
+    with RunLogger(tmp_path / "run"), pytest.raises(FileExistsError, match="Another logger has the directory run open"):
+        RunLogger(tmp_path / "run", resume=True)
+
+
+RIVAL = """
+    import sys, time
+    from pathlib import Path
+    from course_utils.tracking import RunLogger
+
+    folder, kept = Path(sys.argv[1]), []
+    print("ready", flush=True)
+    start = float(input())
+    for number in range(20):
+        while time.time() < start + number * 0.05:
+            pass
+        try:
+            kept.append(RunLogger(folder / f"run{number}", resume=number % 2 == 0))
+            print(number, flush=True)
+        except FileExistsError as error:
+            print(error, flush=True)
+    input()
+"""
+
+
+def test_of_two_processes_that_open_a_directory_in_the_same_instant_one_is_refused(tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(RIVAL), str(tmp_path)]
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    rivals = [subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes) for _ in "ab"]
+    try:
+        assert [rival.stdout.readline() for rival in rivals] == ["ready\n"] * 2
+        for rival in rivals:
+            rival.stdin.write(f"{time.time() + 0.5}\n")
+            rival.stdin.flush()
+        said = [[rival.stdout.readline().strip() for _ in range(20)] for rival in rivals]
+    finally:
+        for rival in rivals:
+            rival.kill()
+            rival.communicate()
+    for number, pair in enumerate(zip(*said, strict=True)):
+        (refused,) = [line for line in pair if line != str(number)]
+        assert re.search("Another logger has the directory run.* open|holds a run already", refused)
+        assert len(list((tmp_path / f"run{number}").iterdir())) == 1
+        RunLogger(tmp_path / f"run{number}", resume=True).close()  # a killed process holds nothing
+
+
 # --- a run that is killed -------------------------------------------------------------------------------------------
 
 
@@ -241,6 +390,8 @@ def killed_run(tmp_path_factory):
     )
     first = process.stdout.readline()
     time.sleep(3)
+    with pytest.raises(FileExistsError, match="Another logger has the directory run open"):
+        RunLogger(run_dir, resume=True)
     process.kill()
     lines = [first, *process.communicate()[0].splitlines()]
     logged = {int(step): float(at) for step, at in (line.split() for line in lines if line.count(" ") == 1)}
@@ -264,19 +415,42 @@ def records(content):
     return starts
 
 
-@pytest.mark.parametrize("left", [3, 8, 11, 12, 20, -1], ids=lambda n: f"{n} bytes of the last record")
-def test_a_file_cut_within_a_record_is_read_up_to_it_and_can_be_resumed(tmp_path, left):
+def test_a_file_cut_at_any_byte_is_read_up_to_the_last_whole_record(tmp_path):
     with RunLogger(tmp_path / "run") as logger:
         log(logger, range(1, 31))
     (file,) = (tmp_path / "run").iterdir()
     content = file.read_bytes()
-    *_, last, end = records(content)
-    assert end == len(content)
-    file.write_bytes(content[:left] if left < 0 else content[: last + left])
-    assert steps_and_values(tmp_path / "run") == list(range(1, 30))
+    starts = records(content)
+    assert starts[-1] == len(content) and len(starts) == 32
+    for end in range(starts[-4], len(content) + 1):
+        file.write_bytes(content[:end])
+        whole = sum(start <= end for start in starts[1:]) - 1  # without the first record, which holds no value
+        assert steps_and_values(tmp_path / "run") == list(range(1, whole + 1))
+        assert read_events(file)[1] == end - starts[whole + 1]
+
+
+@pytest.mark.parametrize("left", [3, 11, 20, -1], ids=lambda n: f"{n} bytes of the last record")
+def test_a_run_whose_file_was_cut_can_be_resumed(tmp_path, left):
+    with RunLogger(tmp_path / "run") as logger:
+        log(logger, range(1, 31))
+    (file,) = (tmp_path / "run").iterdir()
+    content = file.read_bytes()
+    file.write_bytes(content[:left] if left < 0 else content[: records(content)[-2] + left])
     with RunLogger(tmp_path / "run", resume=True, purge_step=25) as logger:
         log(logger, range(26, 36))
     assert steps_and_values(tmp_path / "run") == list(range(1, 36))
+
+
+@pytest.mark.parametrize("damage", [bytes(1000), b"\xff" * 1000, (9).to_bytes(8, "little") + b"\xff" * 1000])
+def test_what_makes_no_sense_ends_the_reading(tmp_path, damage):
+    with RunLogger(tmp_path / "run") as logger:
+        log(logger, range(5))
+    (file,) = (tmp_path / "run").iterdir()
+    file.write_bytes(file.read_bytes() + damage)
+    assert steps_and_values(tmp_path / "run") == list(range(5))
+    assert read_events(file)[1] == len(damage)
+    file.write_bytes(damage)
+    assert read_scalars(tmp_path / "run") == {}
 
 
 def test_a_killed_run_can_be_resumed(killed_run):
@@ -284,3 +458,184 @@ def test_a_killed_run_can_be_resumed(killed_run):
     with RunLogger(run_dir, resume=True, purge_step=10) as logger:
         log(logger, range(11, 15))
     assert steps_and_values(run_dir) == list(range(1, 15))
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def view(run_dir):
+    return EventAccumulator(str(run_dir), size_guidance=dict(images=0, histograms=0, tensors=0)).Reload()
+
+
+def pixels(run_dir, tag):
+    """What stands in the file under a tag: (H, W, 3) of each step."""
+    return [np.array(Image.open(io.BytesIO(event.encoded_image_string))) for event in view(run_dir).Images(tag)]
+
+
+def test_inputs_of_a_network_are_turned_back_into_its_images(tmp_path):
+    spec = pocket_input_spec()
+    images = torch.randint(256, (3, 3, spec.size, spec.size), dtype=torch.uint8)
+    with RunLogger(tmp_path / "run") as logger:
+        logger.log_image("inputs", spec(images).requires_grad_(), 1, spec)
+        logger.log_image("inputs", spec(images)[0], 2, spec)
+        logger.log_image("as_they_are", images, 2)
+    side_by_side = torch.cat(list(images), dim=2).permute(1, 2, 0).numpy()
+    batch, single = pixels(tmp_path / "run", "inputs")
+    assert np.abs(batch.astype(int) - side_by_side).max() <= 1
+    assert np.abs(single.astype(int) - side_by_side[:, : spec.size]).max() <= 1
+    assert (pixels(tmp_path / "run", "as_they_are")[0] == side_by_side).all()
+
+
+def test_what_lies_outside_is_clipped_and_does_not_wrap_around(tmp_path):
+    spec = pocket_input_spec()
+    inputs = torch.tensor([-100.0, 100.0, float("nan"), float("inf")]).view(1, 1, 1, 4).expand(1, 3, 1, 4)
+    with RunLogger(tmp_path / "run") as logger:
+        logger.log_image("inputs", inputs, 0, spec)
+        logger.log_image("grey", torch.tensor([[[0.0, 0.5, 1.0]]], dtype=torch.float64), 0)
+    assert pixels(tmp_path / "run", "inputs")[0][0, :, 0].tolist() == [0, 255, 0, 255]
+    assert pixels(tmp_path / "run", "grey")[0][0].tolist() == [[0] * 3, [128] * 3, [255] * 3]
+
+
+def test_images_that_tensorboard_would_show_wrongly_are_refused(tmp_path):
+    with RunLogger(tmp_path / "run") as logger:
+        with pytest.raises(ValueError, match=r"'x' reach from -1 to 2: .*spec=model.input_spec"):
+            logger.log_image("x", torch.tensor([-1.0, 2.0, 0.0]).view(3, 1, 1), 0)
+        for shape in ((4, 4), (2, 4, 4), (1, 4, 4, 3), (0, 3, 4, 4)):
+            with pytest.raises(ValueError, match=r"Expected images \(B, 3, H, W\).*" + re.escape(str(shape[-1]))):
+                logger.log_image("x", torch.zeros(shape), 0)
+        logger.log_image("x", torch.zeros(3, 4, 4), 0)
+        with pytest.raises(ValueError, match="logged at step 0 already"):
+            logger.log_image("x", torch.zeros(3, 4, 4), 0)
+
+
+# --- histograms of weights and gradients ------------------------------------------------------------------------------
+
+
+def test_weights_and_gradients_are_logged_by_layer(tmp_path):
+    model = TinyResNet(num_classes=10)
+    model.fc(torch.ones(4, 128)).sum().backward()
+    with RunLogger(tmp_path / "run") as logger:
+        assert logger.log_weights(model, 1) == {}
+        size = next((tmp_path / "run").iterdir()).stat
+        logger.log_weights(model, 2)
+    seen = view(tmp_path / "run")
+    names = [name for name, _ in model.named_parameters()]
+    assert set(seen.Tags()["histograms"]) == {
+        *(f"weights/{name}" for name in names),
+        "gradients/fc.weight",
+        "gradients/fc.bias",
+    }
+    assert seen.Tags()["scalars"] == []
+    for tag, values in (("weights/conv1.weight", model.conv1.weight), ("gradients/fc.bias", model.fc.bias.grad)):
+        histogram = seen.Histograms(tag)[-1].histogram_value
+        assert histogram.num == values.numel() == sum(histogram.bucket)
+        assert (histogram.min, histogram.max) == (values.min().item(), values.max().item())
+    assert size().st_size / 2 < 1300 * (len(names) + 2)
+
+
+def test_what_is_not_finite_is_counted_and_stops_nothing(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(0), nn.Linear(3, 2).to(torch.bfloat16))
+    with torch.no_grad():
+        model[0].weight[0] = float("nan")
+        model[0].weight[1, 0] = float("-inf")
+    model[0].bias.grad = torch.full((3,), float("inf"))
+    model[2].weight.grad = torch.ones(2, 3, dtype=torch.bfloat16).to_sparse()
+    expected = {"weights/0.weight": 5, "gradients/0.bias": 3}
+    with RunLogger(tmp_path / "run") as logger:
+        assert logger.log_weights(model, 7) == expected
+    seen = view(tmp_path / "run")
+    assert seen.Histograms("weights/0.weight")[0].histogram_value.num == 7
+    assert {"gradients/0.bias", "weights/1.weight"}.isdisjoint(seen.Tags()["histograms"])
+    assert {"gradients/2.weight", "weights/2.bias"} <= set(seen.Tags()["histograms"])
+    counted = read_scalars(tmp_path / "run")
+    assert {tag: series.values.tolist() for tag, series in counted.items()} == {
+        f"not_finite/{tag}": [count] for tag, count in expected.items()
+    }
+
+
+# --- hyper-parameters, the configuration, and what TensorBoard makes of a resumed run ---------------------------------
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory):
+    """TensorBoard, with its usual loader and its older one, on two runs of a search and on a resumed run."""
+    folder = tmp_path_factory.mktemp("boards")
+    searched = {"small": dict(lr=0.1, optimizer="SGD"), "large": dict(lr=torch.tensor(0.5), betas=(0.9, 0.99))}
+    for name, hparams in searched.items():
+        with RunLogger(folder / name) as logger:
+            log(logger, range(1, 6))
+            logger.log_hparams(hparams, {"accuracy/val": 0.75})
+            logger.log_config({"data | set": Path("/home/somebody/digits"), "note": "a\nb", "optimizer": "adam"})
+    with RunLogger(folder / "resumed") as logger:
+        for step in range(1, 21):
+            logger.log_scalars({"loss/step": step / 8 if step <= 12 else 99.0}, step)
+            if step % 6 == 0:
+                logger.log_scalars({"loss/val": step / 8 if step <= 12 else 99.0}, step)
+    with RunLogger(folder / "resumed", resume=True, purge_step=12) as logger:
+        log(logger, range(13, 16))
+        log(logger, [15], "loss/val")
+    with serve(folder) as usual, serve(folder, ["--load_fast=false"]) as older:
+        yield usual, older
+
+
+def test_tensorboard_shows_a_resumed_run_as_one_clean_series(boards):
+    for board in boards:
+        for tag, steps in (("loss/step", list(range(1, 16))), ("loss/val", [6, 12, 15])):
+            points = board.get_when_read("data/plugin/scalars/scalars", run="resumed", tag=tag)
+            assert [(step, value) for _, step, value in points] == [(step, step / 8) for step in steps]
+
+
+def test_the_hparams_page_has_one_row_a_run_and_every_column(boards):
+    for board in boards:
+        for run in ("small", "large"):
+            board.get_when_read("data/plugin/scalars/scalars", run=run, tag="hparams/accuracy/val")
+        assert set(board.get("data/runs")) == {"small", "large", "resumed"}, "no run named by the time"
+        found = board.get("data/plugin/hparams/experiment", request=json.dumps({"experimentName": ""}))
+        assert {column["name"] for column in found["hparamInfos"]} == {"lr", "optimizer", "betas"}
+        assert "hparams/accuracy/val" in {column["name"]["tag"] for column in found["metricInfos"]}
+        question = dict(experimentName="", allowedStatuses=["STATUS_SUCCESS"], colParams=[], startIndex=0, sliceSize=9)
+        found = board.get("data/plugin/hparams/session_groups", request=json.dumps(question))["sessionGroups"]
+        assert {row["name"]: row["hparams"] for row in found} == {
+            "small": {"lr": 0.1, "optimizer": "SGD"},
+            "large": {"lr": 0.5, "betas": "(0.9, 0.99)"},
+        }
+        values = [
+            metric["value"] for row in found for metric in row["metricValues"] if "accuracy" in str(metric["name"])
+        ]
+        assert values == [0.75, 0.75]
+
+
+def test_the_configuration_is_a_table_on_the_text_page(boards):
+    shown = boards[0].get_when_read("data/plugin/text/text", run="small", tag="config/text_summary")[0]["text"]
+    cells = re.findall(r"<t[dh]>([^<]*)</t[dh]>", shown)
+    assert cells == ["name", "value", "data | set", ".../digits", "note", "a b", "optimizer", "adam"]
+
+
+def test_the_environment_tells_versions_and_the_device_and_nothing_of_the_user(tmp_path):
+    with RunLogger(tmp_path / "run") as logger:
+        logger.log_config({})
+    (text,) = view(tmp_path / "run").Tensors("environment/text_summary")[0].tensor_proto.string_val
+    for known in (platform.python_version(), torch.__version__.split("+")[0], "tensorboardX", "Computing on the"):
+        assert known in text.decode()
+    for secret in (socket.gethostname(), getpass.getuser(), str(ROOT), str(Path.home())):
+        assert not re.search(rf"\b{re.escape(secret)}\b", text.decode())
+
+
+def test_a_closed_logger_refuses_everything(tmp_path):
+    logger = RunLogger(tmp_path / "run")
+    logger.close()
+    for call in (
+        lambda: logger.log_image("x", torch.zeros(3, 4, 4), 0),
+        lambda: logger.log_weights(nn.Linear(2, 2), 0),
+        lambda: logger.log_hparams({"lr": 0.1}, {"accuracy": 1.0}),
+        lambda: logger.log_config({}),
+    ):
+        with pytest.raises(ValueError, match="The logger of run is closed"):
+            call()
+
+
+def test_the_benchmark_of_its_cost_runs():
+    from benchmarks.logging_cost import measure
+
+    found = measure(rounds=2, steps=1, calls=20)
+    assert [len(values) for values in found.values()] == [2, 2, 2] and min(found["step"]) > 0

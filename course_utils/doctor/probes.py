@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-import os
-import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-from course_utils.doctor.machine import PATIENCE, ROOT, described, floors, free_port, last_line, output_of
+from course_utils.board import serve
+from course_utils.doctor.machine import PATIENCE, ROOT, described, floors, output_of
 
 MODULES = {"scikit-learn": "sklearn", "pillow": "PIL"}  # where a package is imported by another name
 
@@ -140,31 +138,8 @@ def log_one_value(folder: str) -> str:
 
 
 def ask_tensorboard(folder: Path) -> tuple[float, float]:
-    """Start TensorBoard on a run; the seconds until it shows a value, and the value. Raises RuntimeError."""
-    port, started, log = free_port(), time.monotonic(), folder / "errors.txt"
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1"]
-    # It leaves a note about itself in the folder for temporary files: here, in one that is removed.
-    variables = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
-    with log.open("wb") as file:
-        server = subprocess.Popen([*command, "--port", str(port)], stdout=file, stderr=file, env=variables)
-    try:
-        while server.poll() is None and time.monotonic() - started < PATIENCE:
-            time.sleep(0.3)
-            with suppress(OSError, ValueError):  # while it is starting
-                fetch(f"http://127.0.0.1:{port}/data/environment")
-                points = fetch(f"http://127.0.0.1:{port}/data/plugin/scalars/scalars?run=.&tag=doctor")
-                if points:
-                    return time.monotonic() - started, points[0][2]
-    finally:
-        server.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(10)
-        server.kill()
-        server.wait()
-    raise RuntimeError(last_line(log.read_bytes()) or "It did not answer")
-
-
-def fetch(address: str):
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy of the system
-    with direct.open(address, timeout=10) as answer:
-        return json.load(answer)
+    """Start TensorBoard on a run; the seconds until it shows a value, and the value. Raises RuntimeError or OSError."""
+    started = time.monotonic()
+    with serve(folder, patience=PATIENCE) as board:
+        points = board.get_when_read("data/plugin/scalars/scalars", run=".", tag="doctor")
+        return time.monotonic() - started, points[0][2]

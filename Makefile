@@ -9,11 +9,14 @@ help:
 lab test test-oldest notebooks lock clean:
 	$(PYTHON) start.py $@ $(ARGS)
 
-doctor progress pretrain grid pictures:
+doctor progress runs pretrain grid pictures screenshots clinic:
 	$(PYTHON) start.py run -m course_utils $@ $(ARGS)
+
+bench:
+	$(PYTHON) start.py run -m benchmarks $(ARGS)
 
 lint:
 	$(PYTHON) start.py run -m ruff check .
 	$(PYTHON) start.py run -m ruff format --check .
 
-.PHONY: help lab test test-oldest notebooks lock clean doctor progress pretrain grid pictures lint
+.PHONY: help lab test test-oldest notebooks lock clean doctor progress runs pretrain grid pictures screenshots clinic bench lint

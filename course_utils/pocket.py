@@ -41,6 +41,8 @@ class InputSpec:
             # Enlarging bilinearly, antialiasing changes nothing, and not every device has it.
             antialias = max(images.shape[-2:]) > self.size or self.interpolation != "bilinear"
             images = F.interpolate(images, (self.size, self.size), mode=self.interpolation, antialias=antialias)
+            if self.interpolation == "bicubic":
+                images = images.clamp(0, 1)  # it swings over at edges
         return (images - self._column(self.mean, images)) / self._column(self.std, images)
 
     def undo(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""What only the full size needs: downloads, pictures kept on the device, cached features, several processes."""

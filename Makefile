@@ -9,7 +9,7 @@ help:
 lab test test-oldest notebooks lock clean:
 	$(PYTHON) start.py $@ $(ARGS)
 
-doctor progress runs pretrain grid pictures screenshots clinic:
+doctor progress runs prepare pretrain grid pictures screenshots clinic:
 	$(PYTHON) start.py run -m course_utils $@ $(ARGS)
 
 bench:
@@ -19,4 +19,4 @@ lint:
 	$(PYTHON) start.py run -m ruff check .
 	$(PYTHON) start.py run -m ruff format --check .
 
-.PHONY: help lab test test-oldest notebooks lock clean doctor progress runs pretrain grid pictures screenshots clinic bench lint
+.PHONY: help lab test test-oldest notebooks lock clean doctor progress runs prepare pretrain grid pictures screenshots clinic bench lint

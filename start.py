@@ -251,7 +251,7 @@ def copy_to(folder):
     """Copy what a student opens into a folder of the student's own. A file that is there already is left alone."""
     added = left = 0
     # The notebooks find the package and the stored results wherever they lie; these they find beside themselves.
-    for part in (("notebooks", "*.ipynb"), ("images", "*"), ("README.md",)):
+    for part in (("notebooks", "*.ipynb"), ("images", "*.png"), ("images", "*", "*.png"), ("README.md",)):
         for source in glob.glob(os.path.join(glob.escape(ROOT), *part)):
             target = os.path.join(folder, os.path.relpath(source, ROOT))
             if os.path.lexists(target):
@@ -302,8 +302,8 @@ def needs():
     project = tomllib.loads(read("pyproject.toml"))["project"]
     groups, found = project["optional-dependencies"], list(project["dependencies"])
     for need in groups["test"]:
-        other = re.fullmatch(re.escape(project["name"]) + r"\[(\w+)\]", need)  # another group, by its name
-        found += groups[other.group(1)] if other else [need]
+        others = re.fullmatch(re.escape(project["name"]) + r"\[([\w,]+)\]", need)  # other groups, by their names
+        found += sum((groups[name] for name in others.group(1).split(",")), []) if others else [need]
     return found
 
 

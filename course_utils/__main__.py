@@ -10,7 +10,19 @@ import os
 import sys
 from pathlib import Path
 
-COMMANDS = ("doctor", "pretrain", "grid", "pictures", "progress", "runs", "clinic")  # each is a module in course_utils/commands
+# Each is a module in course_utils/commands.
+COMMANDS = (
+    "doctor",
+    "pretrain",
+    "grid",
+    "pictures",
+    "progress",
+    "runs",
+    "prepare",
+    "train",
+    "predict",
+    "clinic",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

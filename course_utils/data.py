@@ -72,8 +72,8 @@ def load_cifar10(root: str | Path) -> LabelledImages:
         train, test = (CIFAR10(str(root), train=part, download=False) for part in (True, False))
     except RuntimeError as error:
         raise FileNotFoundError(
-            f"No intact CIFAR-10 in {Path(root).name}/: cifar-10-batches-py is missing or damaged there. Download "
-            "cifar-10-python.tar.gz (163 MB, md5 c58f30108f718f92721af3b95e74349a) and unpack it into that folder."
+            f"No intact CIFAR-10 in {Path(root).name}/: cifar-10-batches-py is missing or damaged there. "
+            "Fetch it with: python -m course_utils prepare --only cifar10 (--data DIR for another folder)."
         ) from error
     groups = torch.cat([torch.zeros(len(train), dtype=torch.int64), torch.full((len(test),), 2)])
     groups[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: len(train) // 10]] = 1

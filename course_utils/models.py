@@ -65,7 +65,8 @@ def _torchvision_model(name: str, weights: str | None) -> nn.Module:
         return torchvision.models.get_model(name, weights=weights)
     except (OSError, HTTPException, RuntimeError) as error:  # no network, broken off, or another file than announced
         raise ConnectionError(
-            f"The pretrained weights of {name} could not be downloaded ({error}). Check the network and try again, "
+            f"The pretrained weights of {name} could not be downloaded ({error}). Fetch them with: "
+            f"python -m course_utils prepare --only {name} (--from takes them from a folder or another machine), "
             'or work with "tiny_resnet", whose weights lie in the course.'
         ) from error
 

@@ -497,7 +497,7 @@ def test_cifar10_is_read_from_its_own_files(cifar):
 
 def test_cifar10_that_is_missing_or_damaged_says_what_to_do(cifar, tmp_path):
     folder, _ = cifar
-    remedy = "No intact CIFAR-10 in {}/.*Download cifar-10-python.tar.gz"
+    remedy = "No intact CIFAR-10 in {}/.*prepare --only cifar10"
     with pytest.raises(FileNotFoundError, match=remedy.format("elsewhere")) as error:
         load_cifar10(tmp_path / "elsewhere")
     assert str(tmp_path) not in str(error.value)

@@ -151,23 +151,26 @@ def test_what_is_wrong_is_found(case, text, pyproject, channel):
     assert said in str(error.value)
 
 
-def test_what_pip_adds_never_asks_for_torch(text, pyproject):
-    """What conda leaves to pip must not depend on torch, or pip might find conda's copy wanting and fetch its own."""
+def test_what_pip_adds_is_content_with_the_torch_that_is_there(text, pyproject):
+    """What conda leaves to pip may ask for no torch newer than the floor, or pip would fetch its own over conda's."""
     by_conda = {entry.partition(">=")[0] for entry in yaml.safe_load(text)["dependencies"] if isinstance(entry, str)}
     by_conda = {canonicalize_name(PYPI_NAME.get(name, name)) for name in by_conda}
-    to_see = set(requirements(pyproject, "test")) - by_conda
-    seen = set()
+    wanted = requirements(pyproject, "test")
+    floor = {name: str(wanted[name].specifier).removeprefix(">=") for name in ("torch", "torchvision")}
+    to_see, seen, asked = set(wanted) - by_conda, set(), []
     while to_see:
         name = to_see.pop()
         seen.add(name)
         try:
-            needs = map(Requirement, importlib.metadata.requires(name) or [])
+            needs = [Requirement(need) for need in importlib.metadata.requires(name) or []]
         except importlib.metadata.PackageNotFoundError:  # for another system
             continue
-        needed = {canonicalize_name(n.name) for n in needs if n.marker is None or n.marker.evaluate({"extra": ""})}
-        to_see |= needed - seen - by_conda | needed & {"torch", "torchvision"}
+        needs = [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+        asked += [(name, need) for need in needs if need.name in floor]
+        to_see |= {canonicalize_name(need.name) for need in needs} - seen - by_conda
     assert "tensorboardx" in seen, "pip adds tensorboardX"
-    assert not seen & {"torch", "torchvision"}
+    assert {name for name, _ in asked} >= {"peft"}, "which asks for torch"
+    assert not [(name, str(need)) for name, need in asked if not need.specifier.contains(floor[need.name])]
 
 
 def test_constraints_pin_versions_that_pyproject_allows(root, pyproject):

@@ -12,6 +12,9 @@ lab test test-oldest notebooks lock clean:
 doctor progress runs prepare pretrain grid pictures screenshots clinic:
 	$(PYTHON) start.py run -m course_utils $@ $(ARGS)
 
+test-browser:
+	$(PYTHON) start.py run -m pytest tests/browser $(ARGS)
+
 bench:
 	$(PYTHON) start.py run -m benchmarks $(ARGS)
 
@@ -19,4 +22,4 @@ lint:
 	$(PYTHON) start.py run -m ruff check .
 	$(PYTHON) start.py run -m ruff format --check .
 
-.PHONY: help lab test test-oldest notebooks lock clean doctor progress runs prepare pretrain grid pictures screenshots clinic bench lint
+.PHONY: help lab test test-oldest test-browser notebooks lock clean doctor progress runs prepare pretrain grid pictures screenshots clinic bench lint

@@ -16,6 +16,7 @@ COMMANDS = (
     "pretrain",
     "grid",
     "pictures",
+    "screenshots",
     "progress",
     "runs",
     "prepare",

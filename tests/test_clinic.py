@@ -1,8 +1,12 @@
 """The clinic: every patient shows what it has, no healthy run does, and each wrong diagnosis is refuted."""
 
+import inspect
 import math
 import re
+from pathlib import Path
 
+import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -13,13 +17,16 @@ from course_utils import clinic
 from course_utils.__main__ import main
 from course_utils.board import serve
 from course_utils.clinic import faults
+from course_utils.clinic.charts import describe
 from course_utils.clinic.diagnoses import number
 from course_utils.clinic.patients import HEALTHY_SEEDS, SHIPPED_SEEDS, signs_of
 from course_utils.clinic.signs import sawtooth
 from course_utils.commands.clinic import measure, runs_of
 from course_utils.data import make_loader
 from course_utils.events import read_scalars
+from course_utils.exercises.clinic import opinion_on
 from course_utils.files import load_results
+from course_utils.tracking import RunLogger
 from course_utils.training import fit
 
 each_patient = pytest.mark.parametrize("patient", clinic.PATIENTS.values(), ids=clinic.PATIENTS)
@@ -262,3 +269,59 @@ def test_the_command_lists_and_makes_again_where_it_is_told(tmp_path, capsys, mo
     assert [row["run"] for row in load_results("runs", tmp_path)] == ["hana/healed", "hana/sick"]
     assert main(["clinic", "--remake", "bob", "--out", str(tmp_path)]) == 1
     assert "There is no patient 'bob'" in capsys.readouterr().err
+
+
+# --- the notebook, its pictures and its checks ----------------------------------------------------------------------
+
+
+def test_the_chart_asks_for_every_diagnosis_once_and_in_order():
+    assert [name for names in clinic.QUESTIONS.values() for name in names] == list(clinic.DIAGNOSES)
+    assert list(clinic.CHART) == list(clinic.DIAGNOSES)
+    assert all(len(cells) == 3 and all(cells) for cells in clinic.CHART.values())
+
+
+@each_patient
+def test_the_notebook_tells_cause_and_cure_of_each_patient_after_its_check(patient):
+    path = Path(__file__).parent.parent / "notebooks" / "05_diagnosing_training.ipynb"
+    cells = nbformat.read(path, as_version=4).cells
+    check = f'exercises.clinic.examine("{patient.name}", diagnosis=...)'
+    (at,) = [i for i, cell in enumerate(cells) if check in cell.source]
+    told = " ".join(cells[at + 1].source.split())
+    assert told.startswith("<details>")
+    for text in (patient.cause, clinic.DIAGNOSES[patient.diagnosis].cure, inspect.getsource(patient.sick)):
+        assert " ".join(text.split()) in told
+    assert patient.card in " ".join(cells[at - 1].source.split())
+    assert "NO ANSWER YET" in str(cells[at].outputs)
+
+
+@each_patient
+def test_a_check_answers_right_and_wrong_diagnoses(patient):
+    assert opinion_on(patient.name, patient.diagnosis).verdict == "RIGHT"
+    for diagnosis, text in clinic.wrong_diagnoses(patient.name).items():
+        reply = opinion_on(patient.name, diagnosis)
+        assert reply.verdict == "NOT YET" and reply.text == text
+    assert opinion_on(patient.name, ...).verdict == "NO ANSWER YET"
+
+
+def test_a_diagnosis_that_is_misspelt_is_named():
+    assert "Did you mean `dead layer`?" in opinion_on("ada", "dead layr").text
+    assert "list(clinic.DIAGNOSES)" in opinion_on("ada", 7).text
+    with pytest.raises(ValueError, match="There is no patient 'zoe'"):
+        opinion_on("zoe", "dead layer")
+
+
+def test_a_patient_is_shown_in_curves_and_in_words():
+    figure = clinic.plot_patient("ada")
+    assert [ax.get_title() for ax in figure.axes][:2] == ["loss of each step", "validation loss"]
+    assert len(figure.axes[0].lines) == 2  # sick and healed
+    plt.close(figure)
+    assert "validation accuracy from 0.0916 to 0.104, healthy runs end at 0.9" in describe("ada")
+    assert "up to step 5." in clinic.bedside(clinic.PATIENTS["pia"].sick_run)
+    assert "channels that are always 0: 100%" in clinic.bedside(clinic.PATIENTS["nia"].sick_run)
+
+
+def test_a_log_without_the_monitor_is_told_what_it_lacks(tmp_path):
+    with RunLogger(tmp_path / "run") as logger:
+        logger.log_scalars({"loss/step": 1.0}, 1)
+    with pytest.raises(ValueError, match="lacks input/val_mean, relu/dead"):
+        clinic.bedside(tmp_path / "run")

@@ -254,6 +254,162 @@ KNOWN = [
         "from course_utils.models import build_classifier\nanswer = build_classifier('tiny_resnet', 10)",
         ["nothing in it is pretrained"],
     ),
+    ("logging_traps.q1", "answer = 40 * 5", ["200 values are in the file"]),
+    ("logging_traps.q1", "answer = len(range(0, 40))", ["stands still"]),
+    (
+        "logging_traps.q2",
+        "def answer(steps):\n    seen = steps[:1]\n    for step in steps:\n        if step > max(seen):\n"
+        "            seen.append(step)\n    return seen",
+        ["the other way round"],
+    ),
+    (
+        "logging_traps.q2",
+        "def answer(steps):\n    starts = [i for i in range(len(steps)) if i and steps[i] <= steps[i - 1]]\n"
+        "    return steps[starts[-1]:] if starts else steps",
+        ["keeps its steps 1 to 3", "[4, 5, 6]"],
+    ),
+    ("logging_traps.q3", "import numpy as np\nanswer = lambda s, w: np.argmin(s)", ["It comes late", "30"]),
+    (
+        "logging_traps.q3",
+        "def answer(s, w):\n    values = [(b - w * a) / (1 - w) for a, b in zip([0.0, *s], s)]\n"
+        "    return values.index(min(values))",
+        ["denominator"],
+    ),
+    (
+        "logging_traps.q4",
+        "import numpy as np\n\n\ndef answer(x, mean, std):\n    x = x.permute(0, 2, 3, 1).numpy()\n"
+        "    return np.moveaxis(x * np.array(std) + np.array(mean), 3, 1)",
+        ["wraps around"],
+    ),
+    (
+        "logging_traps.q4",
+        "def answer(x, mean, std):\n    x = x - x.amin()\n    return x / x.amax()",
+        ["stretch", "every batch"],
+    ),
+    (
+        "logging_traps.q5",
+        "from tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
+        "    w, step = SummaryWriter(folder, flush_secs=1), 0\n    for losses, g in epochs:\n"
+        "        for x in losses:\n            step += 1\n            w.add_scalar('loss/train', x, step)\n"
+        "        if g is not None and g.isfinite().any():\n"
+        "            w.add_histogram('gradient', g[g.isfinite()], step)\n    w.flush()",
+        ["does not wait for the queue"],
+    ),
+    (
+        "logging_traps.q5",
+        "from tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
+        "    with SummaryWriter(folder) as w:\n        for losses, g in epochs:\n"
+        "            for i, x in enumerate(losses, 1):\n                w.add_scalar('loss/train', x, i)\n"
+        "            if g is not None and g.isfinite().any():\n"
+        "                w.add_histogram('gradient', g[g.isfinite()], i)",
+        ["the last epoch alone", "[1, 2, 3, 4, 5, 6]"],
+    ),
+    ("tensorboard.q1", "answer = 4", ["number of the epoch"]),
+    ("tensorboard.q1", "import torch\nanswer = torch.tensor(24.0)", ["smoothed"]),
+    (
+        "tensorboard.q2",
+        "answer = dict(a='add_figure', b='add_scalar', c='add_image', d='add_pr_curve_raw', e='add_hparams', "
+        "f='add_mesh').get",
+        ["question b", "spike at 0"],
+    ),
+    ("tensorboard.q2", "def answer(x):\n    return 'add_scalar'", ["a scalar for everything"]),
+    (
+        "tensorboard.q3",
+        "def answer(writer, model, step):\n    for name, p in model.named_parameters():\n        if p.requires_grad:\n"
+        "            writer.add_histogram('gradients/' + name, p.detach().numpy(), step)",
+        ["*weights*"],
+    ),
+    (
+        "tensorboard.q3",
+        "def answer(w, m, step):\n    for n, p in m.head.named_parameters():\n"
+        "        w.add_histogram(f'gradients/head.{n}', p.grad)",
+        ["no step"],
+    ),
+    (
+        "tensorboard.q4",
+        "import torch\n\n\ndef answer(writer, logits, labels, digit, step):\n"
+        "    p = torch.sigmoid(logits)[:, digit]\n"
+        "    writer.add_pr_curve('digit/' + str(digit), (labels == digit).int(), p, step)",
+        ["sigmoid of one logit"],
+    ),
+    (
+        "tensorboard.q4",
+        "from torch import nn\n\n\ndef answer(w, z, y, k, s):\n"
+        "    w.add_pr_curve(f'digit/{k}', z.argmax(1) == k, nn.Softmax(-1)(z)[:, k], s)",
+        ["compared with itself"],
+    ),
+    (
+        "tensorboard.q5",
+        "import numpy as np\n\n\ndef answer(writer, curves, steps):\n"
+        "    m, s = curves.numpy().mean(0), np.std(curves.numpy(), axis=0)\n    names = ['mean', 'lower', 'upper']\n"
+        "    for i, step in enumerate(steps):\n        for n, v in zip(names, (m[i], m[i] - s[i], m[i] + s[i])):\n"
+        "            writer.add_scalar('accuracy/' + n, v, step)\n"
+        "    writer.add_custom_scalars_marginchart(['accuracy/' + n for n in names])",
+        ["divide by the number of seeds", "ddof=1"],
+    ),
+    (
+        "tensorboard.q5",
+        "def answer(writer, curves, steps):\n    m, s = curves.mean(0), curves.std(0)\n"
+        "    for i in range(len(steps)):\n        writer.add_scalar('accuracy/mean', m[i], steps[i])\n"
+        "        writer.add_scalar('accuracy/lower', m[i] - s[i], steps[i])\n"
+        "        writer.add_scalar('accuracy/upper', m[i] + s[i], steps[i])\n"
+        "    tags = ['accuracy/lower', 'accuracy/mean', 'accuracy/upper']\n"
+        "    writer.add_custom_scalars_marginchart(tags)",
+        ["the value comes first"],
+    ),
+    ("own_pictures.q1", "answer = lambda pixels: (pixels % 256).astype('uint8')", ["lower eight bits"]),
+    ("own_pictures.q1", "answer = lambda pixels: (pixels * (255 / pixels.max())).round()", ["own maximum"]),
+    (
+        "own_pictures.q2",
+        "def answer(right, count):\n    p = right / count\n    e = (p * (1 - p) / count) ** 0.5\n"
+        "    return [p - 1.96 * e, p + 1.96 * e]",
+        ["plain interval", "after five pictures"],
+    ),
+    (
+        "own_pictures.q2",
+        "from course_utils.full_size.experiment import wilson\nanswer = lambda right, count: wilson(right, count, z=1)",
+        ["one of three"],
+    ),
+    ("own_pictures.q3", "answer = 45_000 // (4 * 128)", ["over all four"]),
+    ("own_pictures.q3", "import math\nanswer = math.ceil(45_000 / 128)", ["last batch of 72"]),
+    ("text.q1", "import numpy as np\nanswer = np.log2(8000)", ["in bits"]),
+    ("text.q1", "import math\nanswer = 0.15 * math.log(8000)", ["mean over the masked places"]),
+    ("text.q2", "import torch\nanswer = lambda h, mask: torch.mean(h, dim=1)", ["depends on its neighbours"]),
+    (
+        "text.q2",
+        "import torch\n\n\ndef answer(h, mask):\n    total = torch.einsum('btd,bt->bd', h, mask.float())\n"
+        "    return total / h.shape[1]",
+        ["still divide by T"],
+    ),
+    ("text.q3", "def answer(ids, chosen):\n    return ids * chosen", ["number of [PAD]"]),
+    (
+        "text.q3",
+        "def answer(ids, chosen):\n    targets = ids.clone()\n    targets[ids == 0] = -100\n    return targets",
+        ["words in plain sight"],
+    ),
+    (
+        "text.q4",
+        "def answer(lengths, limit):\n    lost = [max(0, n - limit) for n in lengths]\n"
+        "    return sum(lost) / sum(lengths)",
+        ["take two of the places", "0.4857"],
+    ),
+    (
+        "text.q4",
+        "def answer(lengths, limit):\n    return len([n for n in lengths if n + 2 > limit]) / len(lengths)",
+        ["share of *texts*"],
+    ),
+    (
+        "text.q5",
+        "def answer(step, total, warm_up, peak):\n    if step < warm_up:\n        return peak * step / warm_up\n"
+        "    return peak * (total - step) / (total - warm_up)",
+        ["teaches nothing"],
+    ),
+    (
+        "text.q5",
+        "def answer(step, total, warm_up, peak):\n"
+        "    return min((step + 1) / warm_up, 1) * peak if warm_up else peak",
+        ["fall to 0"],
+    ),
 ]
 
 # Wrong in a way that no catalogue holds: the reply says what differs.
@@ -332,6 +488,93 @@ UNKNOWN = [
     ("cnn.q5", "answer = lambda m: [{'params': m.fc.parameters(), 'lr': 0.01}]", ["the type list"]),
     ("cnn.q6", "from torch import nn\nanswer = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))", ["pretrained"]),
     ("cnn.q6", "from course_utils.models import build_classifier\nanswer = build_classifier", ["nn.Module"]),
+    ("logging_traps.q1", "answer = 39", ["too large"]),
+    ("logging_traps.q1", "answer = [0, 1, 2, 3, 4]", ["one number"]),
+    ("logging_traps.q2", "answer = lambda steps: steps[::2]", ["the resumed run", "[1, 2, 3, 4, 5, 6]"]),
+    ("logging_traps.q2", "answer = lambda steps: len(set(steps))", ["the type int", "a list"]),
+    ("logging_traps.q3", "answer = lambda s, w: int(len(s) * (1 - w))", ["too large", "30"]),
+    ("logging_traps.q3", "def answer(s, w):\n    values = sorted(s)", ["`return`"]),
+    ("logging_traps.q4", "answer = lambda x, mean, std: (x * std + mean).clamp(0, 1)", ["TypeError", "line"]),
+    ("logging_traps.q4", "answer = lambda x, mean, std: x.mean(1)", ["shape (2, 4, 4)"]),
+    (
+        "logging_traps.q5",
+        "from course_utils.tracking import RunLogger\n\n\ndef answer(folder, epochs):\n"
+        "    with RunLogger(folder) as w:\n        w.log_scalars({'loss': 1.0}, 1)",
+        ["a curve named loss: it should be a curve named loss/train"],
+    ),
+    (
+        "logging_traps.q5",
+        "from tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
+        "    with SummaryWriter(folder) as w:\n        for losses, g in epochs:\n"
+        "            w.add_histogram('gradient', g, 1)",
+        ["ValueError", "the second with NaN"],
+    ),
+    ("tensorboard.q1", "answer = 44", ["Your answer is too large"]),
+    ("tensorboard.q1", "answer = ['B', 16]", ["one number"]),
+    (
+        "tensorboard.q2",
+        "answer = dict(a='add_figure', b='add_graph', c='add_images', d='add_pr_curve', e='add_hparams', "
+        "f='add_embedding').get",
+        ["question b", "how the network is wired"],
+    ),
+    ("tensorboard.q2", "answer = lambda letter: 'confusion matrix'", ["question a", "not one of the methods"]),
+    (
+        "tensorboard.q3",
+        "def answer(writer, model, step):\n    for name, p in model.named_parameters():\n"
+        "        writer.add_histogram(f'gradients/{name}', p.grad, step)",
+        ["`writer.add_histogram(f'gradients/{name}', p.grad, step)`"],
+    ),
+    (
+        "tensorboard.q3",
+        "def answer(writer, model, step):\n    writer.add_histogram('gradients/head.bias', model.head.bias.grad, step)",
+        ["gradients/head.weight"],
+    ),
+    (
+        "tensorboard.q4",
+        "def answer(writer, logits, labels, digit, step):\n"
+        "    writer.add_pr_curve('pr', labels == digit, logits.softmax(1)[:, digit], step)",
+        ["digit/2"],
+    ),
+    (
+        "tensorboard.q4",
+        "def answer(writer, logits, labels, digit, step):\n"
+        "    writer.add_pr_curve(f'digit/{digit}', labels == digit, logits.softmax(1)[:, digit])",
+        ["The step of digit/2 is too small"],
+    ),
+    (
+        "tensorboard.q5",
+        "def answer(writer, curves, steps):\n    for step, value in zip(steps, curves.mean(0)):\n"
+        "        writer.add_scalar('accuracy/mean', value, step)",
+        ["accuracy/lower"],
+    ),
+    (
+        "tensorboard.q5",
+        "def answer(writer, curves, steps):\n    m, s = curves.median(0).values, curves.std(0)\n"
+        "    for i, step in enumerate(steps):\n        for n, v in (('mean', m), ('lower', m - s), ('upper', m + s)):\n"
+        "            writer.add_scalar(f'accuracy/{n}', v[i], step)\n"
+        "    writer.add_custom_scalars_marginchart(['accuracy/mean', 'accuracy/lower', 'accuracy/upper'])",
+        ["The curve accuracy/lower"],
+    ),
+    ("own_pictures.q1", "answer = lambda pixels: 255 - (pixels / 257).round()", ["differs most at"]),
+    ("own_pictures.q1", "answer = lambda pixels: (pixels / 257).mean()", ["shape"]),
+    ("own_pictures.q2", "answer = lambda right, count: right / count", ["shape"]),
+    ("own_pictures.q2", "answer = lambda right, count: (0.0, 1.0)", ["differs most at"]),
+    ("own_pictures.q3", "answer = 45_000 // 128 * 4", ["too large"]),
+    ("own_pictures.q3", "answer = 10", ["too small"]),
+    ("text.q1", "answer = 8.99", ["too large"]),
+    ("text.q1", "answer = 'ln 8000'", ["quotation marks"]),
+    ("text.q2", "answer = lambda h, mask: (h * mask).sum(1) / mask.sum(1)", ["RuntimeError", "line"]),
+    ("text.q2", "answer = lambda h, mask: (h * mask[..., None]).amax(1)", ["differs most at"]),
+    ("text.q3", "answer = lambda ids, chosen: chosen", ["a number"]),
+    ("text.q3", "import torch\nanswer = lambda ids, chosen: torch.where(chosen, ids, -1)", ["not -100"]),
+    ("text.q4", "answer = lambda lengths, limit: sum(lengths) - limit", ["texts of 10, 30 and 100", "too large"]),
+    ("text.q4", "answer = lambda lengths, limit: lengths - limit", ["TypeError"]),
+    (
+        "text.q5",
+        "def answer(step, total, warm_up, peak):\n    return peak * min((step + 1) / warm_up, 1)",
+        ["ZeroDivisionError", "warm-up of 0"],
+    ),
+    ("text.q5", "answer = lambda step, total, warm_up, peak: peak / 2", ["differs most at"]),
 ]
 
 

@@ -4,7 +4,9 @@ import csv
 
 import pytest
 
+from course_utils.clinic import remedies
 from course_utils.commands.grid import GRIDS, rows_of
+from course_utils.exercises import over_fitting
 from course_utils.files import RESULTS, load_results
 
 # Other processors round differently, and some hundred steps carry a difference into the third digit: of 640 test images
@@ -21,6 +23,10 @@ AGAIN = {
     "steps": [dict(recipe="full", labels_per_class=20, total_steps=180, seed=3)],
     "learning_rates": [dict(rate=0.003, labels_per_class=10, seed=2)],
     "batch_norm": [dict(batch_size=16, batch_norm="frozen", labels_per_class=10, seed=3)],
+    "remedies": [
+        dict(situation="50 labels", remedy="head first (LP-FT)", seed=4),
+        dict(situation="200 labels, 4 in 10 wrong", remedy="label smoothing", seed=1),
+    ],
     "splits": [dict(way="at random", seed=5), dict(way="copies split at random", seed=1)],
 }
 
@@ -63,6 +69,24 @@ def test_an_entry_of_another_recipe_would_be_noticed():
         for recipe in ("scratch", "gradual")
     )
     assert abs(scratch - gradual) > TOLERANCE["accuracy"]
+
+
+def test_what_a_step_keeps_in_memory_is_counted_anew():
+    """Bytes do not depend on the machine; the times beside them do, and are compared nowhere."""
+    rows = {(row["changed"], row["value"]): row for row in load_results("costs")}
+    for changed, value in (("batch", 32), ("resolution", 48), ("layers that train", "from layer4 on")):
+        (again,) = rows_of("costs", dict(changed=changed, value=value))
+        assert again["megabytes"] == pytest.approx(rows[changed, value]["megabytes"], rel=0.02)
+    assert rows["batch", 64]["megabytes"] == pytest.approx(2 * rows["batch", 32]["megabytes"], rel=0.01)
+    assert rows["batch", 32]["megabytes"] == pytest.approx(over_fitting.MEASURED, rel=0.01)
+    assert rows["layers that train", "head"]["megabytes"] < 0.1
+
+
+def test_a_remedy_that_is_unknown_is_an_error():
+    with pytest.raises(ValueError, match="There is no remedy 'hope'.*augmentation"):
+        remedies.train_with("hope", "50 labels", seed=0)
+    with pytest.raises(ValueError, match="There is no situation"):
+        remedies.train_with("nothing", "no labels", seed=0)
 
 
 def test_the_stored_files_are_small_and_plain():

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -173,6 +174,22 @@ def check_target(command: str, stage: dict) -> None:
             assert rest[2] in commands
 
 
+def check_pictures(command: str, stage: dict, tmp_path: Path) -> None:
+    """Train on a folder of pictures, and predict with what came out; the second command needs the first."""
+    for name, colour in (("dark", 40), ("light", 200)):
+        (tmp_path / "FOLDER" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (20 + i, 20), (colour, colour + i, 90)).save(tmp_path / "FOLDER" / name / f"{i}.png")
+    shutil.copy(tmp_path / "FOLDER" / "dark" / "3.png", tmp_path / "PICTURE.jpg")
+    for line in [line for line in COMMANDS if line.startswith("python3 start.py run -m course_utils")]:
+        here = re.sub(r"\b(FOLDER|RUN|PICTURE\.jpg)\b", lambda name: shlex.quote(str(tmp_path / name[0])), line)
+        done = do(here.replace("python3", shlex.quote(sys.executable), 1), stage, OMP_NUM_THREADS="1")
+        assert done.returncode == 0, done.stdout + done.stderr
+        if line == command:
+            break
+    assert ("PICTURE.jpg" in done.stdout and "dark" in done.stdout) or (tmp_path / "RUN").is_dir()
+
+
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS + INLINE))
 def test_command(command, stage, tmp_path):
     if command.startswith("make") and shutil.which("make") is None:
@@ -189,8 +206,10 @@ def test_command(command, stage, tmp_path):
         check_pip_configuration(command, stage)
     elif command == "pip cache purge":
         assert do("pip cache --help", stage).stdout.count("purge")
-    elif command.startswith("conda"):
-        done = do(command, stage)
+    elif command.startswith("python3 start.py run -m course_utils"):
+        check_pictures(command, stage, tmp_path)
+    elif command.startswith(("conda", "py start.py run")):
+        done = do(command + " --help" if command.endswith("course_utils") else command, stage)
         assert done.returncode == 0, done.stderr
     else:
         pytest.fail(f"the README gives a command that no test runs: {command}")

@@ -176,6 +176,58 @@ DIAGNOSES = {
     ),
 }
 
+# The questions in the order in which somebody with experience asks them, and the diagnoses that each may end with.
+QUESTIONS = {
+    "Is the log whole?": ("step restarts", "gradient explodes"),
+    "Do the inputs arrive as the network expects them?": ("inputs not normalised", "validation inputs differ"),
+    "Do the weights move, and only those that should?": (
+        "dead layer",
+        "frozen by mistake",
+        "BatchNorm drifts",
+        "rate too low",
+    ),
+    "Is the step the right one?": ("rate too high", "gradients not zeroed", "softmax before the loss"),
+    "Do images, labels and order belong together?": ("labels shuffled", "data not shuffled"),
+    "What do training and validation say of each other?": (
+        "eval() forgotten",
+        "leaking split",
+        "rare classes hidden",
+        "under-fitting",
+        "over-fitting",
+    ),
+    "And what shows in no curve?": ("chosen on the test set",),
+}
+# The decision chart: diagnosis -> (symptom, test, cure), in few words.
+CHART = {
+    "step restarts": ("fewer points than steps", "count the points", "count through the run"),
+    "gradient explodes": (
+        "NaN, and there it ends",
+        "gradient before the first NaN",
+        "lower rate, clip, loss on logits",
+    ),
+    "inputs not normalised": ("inputs' mean far from 0", "mean ± deviation of a batch", "model.input_spec"),
+    "validation inputs differ": (
+        "val. inputs: another mean",
+        "validate on training images",
+        "prepare both in one place",
+    ),
+    "dead layer": ("loss at ln K, tiny gradient", "channels that are always 0", "bias at 0, lower rate"),
+    "frozen by mistake": ("a gradient, and no step", "a weight before and after", "optimiser holds all weights"),
+    "BatchNorm drifts": ("no step, yet means move", "running means, an epoch on", "freeze BatchNorm, too"),
+    "rate too low": ("short steps, large gradient", "ten times the rate", "raise by tens"),
+    "rate too high": ("long steps, val. loss leaps", "a tenth of the rate", "lower it, warm up"),
+    "gradients not zeroed": ("gradient grows, loss falls", "this batch's own gradient", "zero_grad() at each step"),
+    "softmax before the loss": ("good answers, loss > 1.4", "loss of a logit of 100", "give the loss logits"),
+    "labels shuffled": ("chance on validation", "ten images, their labels", "one index for both"),
+    "data not shuffled": ("the same comb each epoch", "labels of the first batch", "shuffle=True"),
+    "eval() forgotten": ("val. loss high, means race", "validate in two batch sizes", "model.eval()"),
+    "leaking split": ("validation all but perfect", "count what is on both sides", "split first, copy after"),
+    "rare classes hidden": ("a class near 0 %", "accuracy class by class", "mean of classes, more labels"),
+    "under-fitting": ("poor in training, too", "learn one batch by heart", "larger, pretrained, longer"),
+    "over-fitting": ("val. loss turns and rises", "the lowest validation loss", "stop there, check labels"),
+    "chosen on the test set": ("nothing", "score on fresh images", "choose on validation"),
+}
+
 
 class Opinion(NamedTuple):
     """What the curves of a run say to a diagnosis."""

@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from tqdm import tqdm
 
+from course_utils.clinic import remedies
 from course_utils.data import few_labels, load_digits_rgb, make_loader, random_affine, split_at_random, split_by_group
 from course_utils.files import RESULTS, write_atomically
 from course_utils.letters import UNSEEN_FONTS, LetterBank
@@ -231,6 +232,8 @@ GRIDS: dict[str, tuple[Callable, Callable]] = {
     "learning_rates": (learning_rates_tasks, measure_learning_rates),
     "splits": (splits_tasks, measure_splits),
     "batch_norm": (batch_norm_tasks, measure_batch_norm),
+    "remedies": (remedies.remedies_tasks, remedies.measure_remedies),
+    "costs": (remedies.costs_tasks, remedies.measure_costs),
 }
 
 

@@ -1,7 +1,8 @@
-"""Draw the course's own pictures again: the diagram of the journey, the first fine-tuning, the letters."""
+"""Draw the course's own pictures again: the journey, the first fine-tuning, the letters, the decision chart."""
 
 import argparse
 import io
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from course_utils.clinic import CHART, QUESTIONS
 from course_utils.commands.pretrain import contact_sheet
 from course_utils.data import few_labels, load_digits_rgb, make_loader, split_by_group
 from course_utils.device import seed_everything, use_cpu_threads
@@ -173,7 +175,43 @@ def draw_runs(runs: Mapping[str, list[History]]) -> Figure:
     return figure
 
 
+def decision_chart() -> Figure:
+    """The clinic's questions from top to bottom, and for each answer "no" what shows, what proves it, what cures it."""
+    row, gap, columns = 2.6, 1.6, (28.4, 48.4, 68.2, 88.2)  # centres of the columns; units: a tenth of an inch
+    height = row * len(CHART) + gap * len(QUESTIONS) + 6
+    figure = Figure(figsize=(10, height / 10))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 100), ylim=(0, height))
+    axes.set_axis_off()
+    top = height - 3
+    for x, head in zip(columns, ("Diagnosis", "Symptom", "Test", "Cure"), strict=True):
+        axes.text(x, top, head, fontsize=12, weight="bold", ha="center", va="center")
+    top -= 2.5
+    for i, (question, names) in enumerate(QUESTIONS.items()):
+        bottom = top - row * len(names)
+        middle = (top + bottom) / 2
+        for x, width, colour in ((9.5, 17, "#F4F4F4"), (58.5, 80, "#DCEBF7")):
+            axes.add_patch(
+                FancyBboxPatch(
+                    (x - width / 2, bottom), width, top - bottom, boxstyle="round,pad=0,rounding_size=0.8",
+                    facecolor=colour, edgecolor=GREY if x < 10 else COLOURS[0], linewidth=1.2,
+                )
+            )  # fmt: skip
+        lines = textwrap.wrap(f"{i + 1}. {question}", 38 if len(names) == 1 else 24)
+        axes.text(9.5, middle, "\n".join(lines), fontsize=7 if len(names) == 1 else 9, ha="center", va="center")
+        if i + 1 < len(QUESTIONS):
+            arrow = FancyArrowPatch((9.5, bottom), (9.5, bottom - gap), arrowstyle="-|>", mutation_scale=9, color=GREY)
+            axes.add_patch(arrow)
+        for place, name in enumerate(names):
+            y = top - row * (place + 0.5)
+            for x, text in zip(columns, (name, *CHART[name]), strict=True):
+                bold = "bold" if text == name else "normal"
+                axes.text(x, y, text, fontsize=9, weight=bold, ha="center", va="center")
+        top = bottom - gap
+    return figure
+
+
 PICTURES = {
+    "decision_chart": lambda: png(decision_chart()),
     "journey": journey,
     "first_fine_tuning": first_fine_tuning,
     "letters": lambda: contact_sheet(seed=0),

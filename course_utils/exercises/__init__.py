@@ -13,7 +13,6 @@ from course_utils.exercises import (
     own_pictures,
     start,
     tensorboard,
-    text,
 )
 
 BY_NOTEBOOK = {
@@ -26,5 +25,4 @@ BY_NOTEBOOK = {
     "04b_logging_traps": logging_traps.QUESTIONS,
     "05_diagnosing_training": clinic.QUESTIONS,
     "05b_over_fitting_and_cost": over_fitting.QUESTIONS,
-    "06_text_fine_tuning": text.QUESTIONS,
 }

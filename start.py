@@ -251,7 +251,8 @@ def copy_to(folder):
     """Copy what a student opens into a folder of the student's own. A file that is there already is left alone."""
     added = left = 0
     # The notebooks find the package and the stored results wherever they lie; these they find beside themselves.
-    for part in (("notebooks", "*.ipynb"), ("images", "*.png"), ("images", "*", "*.png"), ("README.md",)):
+    pictures = (("images", "*.png"), ("images", "*", "*.png"))
+    for part in (("notebooks", "*.ipynb"), *pictures, ("benchmarks", "*.md"), ("README.md",)):
         for source in glob.glob(os.path.join(glob.escape(ROOT), *part)):
             target = os.path.join(folder, os.path.relpath(source, ROOT))
             if os.path.lexists(target):

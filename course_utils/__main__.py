@@ -14,6 +14,7 @@ from pathlib import Path
 COMMANDS = (
     "doctor",
     "pretrain",
+    "pretrain_text",
     "grid",
     "pictures",
     "screenshots",

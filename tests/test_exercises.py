@@ -406,10 +406,133 @@ KNOWN = [
     ),
     (
         "text.q5",
-        "def answer(step, total, warm_up, peak):\n"
-        "    return min((step + 1) / warm_up, 1) * peak if warm_up else peak",
+        "def answer(step, total, warm_up, peak):\n    return min((step + 1) / warm_up, 1) * peak if warm_up else peak",
         ["fall to 0"],
     ),
+    ("next_steps.q1", "answer = 768 * 8", ["one of the two matrices"]),
+    ("next_steps.q1", "answer = 768 * 8 + 768 * 8 + 768", ["stays frozen"]),
+    ("next_steps.q2", "answer = lambda w, down, up, alpha: w + up.mm(down)", ["`alpha / r` times"]),
+    (
+        "next_steps.q2",
+        "answer = lambda w, down, up, alpha: w + (alpha / down.shape[0]) * down.T @ up.T",
+        ["transposed"],
+    ),
+    ("next_steps.q3", "import torch\nanswer = lambda a, x, e: torch.clip(a, 0, 1)", ["epsilon is not used"]),
+    (
+        "next_steps.q3",
+        "import torch\n\n\ndef answer(a, x, e):\n    return x + torch.maximum(torch.minimum(a - x, torch.tensor(e)),"
+        " torch.tensor(-e))",
+        ["outside of 0 to 1"],
+    ),
+    (
+        "next_steps.q4",
+        "import torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n    x.requires_grad = True\n"
+        "    F.cross_entropy(model(x), y).backward()\n    return (x + e * x.grad.sign()).clamp(0, 1)",
+        ["Two things"],
+    ),
+    (
+        "next_steps.q4",
+        "import torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n    model.eval()\n"
+        "    x.requires_grad = True\n"
+        "    F.cross_entropy(model(x), y).backward()\n    return (x + e * x.grad.sign()).clamp(0, 1).detach()",
+        ["torch.autograd.grad"],
+    ),
+    ("next_steps.q5", "answer = round(255 * 0.03, 2)", ["0.03 times 0.35"]),
+    ("next_steps.q5", "answer = 0.03 / 0.35 * 255", ["wrong way round"]),
+    ("recommender.q1", "import math\nanswer = math.log(1 + 20)", ["sampled softmax", "one out of two"]),
+    ("recommender.q1", "import math\nanswer = -math.log2(0.5)", ["in bits"]),
+    (
+        "recommender.q2",
+        "def answer(recommended, relevant):\n    hits = [song for song in recommended if song in relevant]\n"
+        "    return len(hits) / len(recommended)",
+        ["precision", "(0.4)"],
+    ),
+    ("recommender.q2", "answer = lambda songs, relevant: 1.0 if set(songs) & relevant else 0.0", ["hit rate"]),
+    ("recommender.q3", "answer = lambda days, border: ~(days > border)", ["belongs to the test"]),
+    (
+        "recommender.q3",
+        "import torch\n\n\ndef answer(days, border):\n    mask = torch.zeros(len(days), dtype=torch.bool)\n"
+        "    mask[: int((days < border).sum())] = True\n    return mask",
+        ["first rows of the table"],
+    ),
+    (
+        "recommender.q4",
+        "from torch import nn\n\n\ndef answer(scores):\n"
+        "    return -nn.LogSigmoid()(scores[:, [0]] - scores[:, 1:]).mean()",
+        ["That is BPR"],
+    ),
+    (
+        "recommender.q4",
+        "import torch\nfrom torch import nn\n\n\ndef answer(scores):\n    p = torch.softmax(scores, -1)\n"
+        "    return nn.CrossEntropyLoss()(p, torch.zeros(len(p)).long())",
+        ["You pass probabilities"],
+    ),
+    ("recommender.q5", "answer = lambda v: 1 - v.mm(v.T).mean()", ["Leave the diagonal out"]),
+    (
+        "recommender.q5",
+        "def answer(v):\n    c, k = v @ v.T, len(v)\n"
+        "    return sum(c[i, j] for i in range(k) for j in range(i)) / (k * (k - 1) / 2)",
+        ["how alike", "1 minus"],
+    ),
+    ("clinic.q1", "import math\nanswer = round(math.log(10), 2)", ["there are 37 classes"]),
+    ("clinic.q1", "import numpy as np\nanswer = np.log2(37)", ["in bits"]),
+    ("clinic.q2", "answer = lambda p, t: (p == t).float().mean().item()", ["over all images"]),
+    (
+        "clinic.q2",
+        "answer = lambda p, t: min((t[p == k] == k).float().mean().item() for k in t.unique())",
+        ["(precision)"],
+    ),
+    ("clinic.q3", "import numpy as np\nanswer = lambda losses, patience: int(np.argmin(losses))", ["do not exist"]),
+    (
+        "clinic.q3",
+        "def answer(losses, patience):\n    for i in range(len(losses)):\n"
+        "        if i - losses[: i + 1].index(min(losses[: i + 1])) >= patience:\n            break\n    return i",
+        ["the training ends"],
+    ),
+    (
+        "over_fitting.q1",
+        "import numpy as np\n\n\ndef answer(a, b):\n    return (np.mean(a) - np.mean(b)) / (np.var(a, ddof=1) / len(a)"
+        " + np.var(b, ddof=1) / len(b)) ** 0.5",
+        ["both share"],
+    ),
+    (
+        "over_fitting.q1",
+        "import numpy as np\n\n\ndef answer(a, b):\n    d = np.array(a) - np.array(b)\n"
+        "    return d.mean() / (d.std() / len(d) ** 0.5)",
+        ["n - 1 is right"],
+    ),
+    (
+        "over_fitting.q2",
+        "def answer(model, parts, loss_fn, optimizer):\n    optimizer.zero_grad()\n    for x, y in parts:\n"
+        "        loss_fn(model(x), y).backward()\n    optimizer.step()",
+        ["the gradient is too large"],
+    ),
+    (
+        "over_fitting.q2",
+        "def answer(model, parts, loss_fn, optimizer):\n    optimizer.zero_grad()\n    for x, y in parts:\n"
+        "        (loss_fn(model(x), y) / len(parts)).backward()\n    optimizer.step()",
+        ["where all are of one size"],
+    ),
+    ("over_fitting.q3", "answer = 5.9 * 2", ["You have counted the batch"]),
+    ("over_fitting.q3", "answer = 5.9 * 4", ["four times the pixels"]),
+    ("federated.q1", "answer = 308_826 * 4 * 10 * 20 / 1e6", ["You counted one way"]),
+    ("federated.q1", "answer = round(308_826 * 2 * 10 * 20 / 1e6, 1)", ["takes 4 bytes"]),
+    (
+        "federated.q2",
+        "import torch\nanswer = lambda c, n: torch.stack(c).mean(dim=0)",
+        ["every client counts the same"],
+    ),
+    ("federated.q2", "answer = lambda c, n: sum(a * m for a, m in zip(c, n))", ["not yet a mean"]),
+    (
+        "federated.q3",
+        "def answer(c, limit):\n    n = c.norm()\n    return c / n * limit if n > limit else c",
+        ["comparison with NaN"],
+    ),
+    ("federated.q3", "answer = lambda c, limit: c.nan_to_num(0, 0, 0).clip(-limit, limit)", ["the whole"]),
+    ("federated.q4", "answer = (1 + 1) / 2", ["what the server gets"]),
+    ("federated.q4", "import statistics\nanswer = statistics.pvariance([-2, 2])", ["between the clients"]),
+    ("federated.q5", "answer = 1 / 10", ["in one number"]),
+    ("federated.q5", "answer = 307_386**0.5", ["in the sum"]),
 ]
 
 # Wrong in a way that no catalogue holds: the reply says what differs.
@@ -561,7 +684,7 @@ UNKNOWN = [
     ("own_pictures.q2", "answer = lambda right, count: (0.0, 1.0)", ["differs most at"]),
     ("own_pictures.q3", "answer = 45_000 // 128 * 4", ["too large"]),
     ("own_pictures.q3", "answer = 10", ["too small"]),
-    ("text.q1", "answer = 8.99", ["too large"]),
+    ("text.q1", "answer = 9.1", ["too large"]),
     ("text.q1", "answer = 'ln 8000'", ["quotation marks"]),
     ("text.q2", "answer = lambda h, mask: (h * mask).sum(1) / mask.sum(1)", ["RuntimeError", "line"]),
     ("text.q2", "answer = lambda h, mask: (h * mask[..., None]).amax(1)", ["differs most at"]),
@@ -575,6 +698,56 @@ UNKNOWN = [
         ["ZeroDivisionError", "warm-up of 0"],
     ),
     ("text.q5", "answer = lambda step, total, warm_up, peak: peak / 2", ["differs most at"]),
+    ("next_steps.q1", "answer = 768 * 769", ["too large"]),
+    ("next_steps.q1", "answer = [6144, 6144]", ["one number"]),
+    ("next_steps.q2", "answer = lambda w, down, up, alpha: w + alpha / 2 * up @ down", ["size 5 and rank 3"]),
+    ("next_steps.q2", "answer = lambda w, down, up, alpha: w + down @ up", ["RuntimeError"]),
+    ("next_steps.q3", "answer = lambda a, x, e: (x + (a - x) * e).clamp(0, 1)", ["differs most"]),
+    ("next_steps.q3", "answer = lambda a, x, e: (a - x).abs().amax().clamp(max=e)", ["shape"]),
+    ("next_steps.q4", "answer = lambda model, x, y, e: (x + e * x.grad.sign()).clamp(0, 1)", ["AttributeError"]),
+    (
+        "next_steps.q4",
+        "import torch\nanswer = lambda model, x, y, e: (x + e * torch.ones_like(x)).clamp(0, 1)",
+        ["differs most"],
+    ),
+    ("next_steps.q5", "answer = 0.03", ["too small"]),
+    ("next_steps.q5", "answer = '2.68'", ["quotation marks"]),
+    ("recommender.q1", "import math\nanswer = math.log(20)", ["too large"]),
+    ("recommender.q1", "answer = [0.69] * 20", ["one number"]),
+    ("recommender.q2", "answer = lambda recommended, relevant: recommended & relevant", ["TypeError", "line"]),
+    (
+        "recommender.q2",
+        "answer = lambda recommended, relevant: sum(x in relevant for x in recommended[:3]) / len(relevant)",
+        ["too small", "five songs"],
+    ),
+    ("recommender.q3", "answer = lambda days, border: days[days < border]", ["True or False"]),
+    ("recommender.q3", "answer = lambda days, border: (days - 60).abs() > 1", ["differs"]),
+    ("recommender.q4", "answer = lambda scores: scores.log_softmax(1)[:, 0].mean()", ["wrong sign"]),
+    ("recommender.q4", "answer = lambda scores: -scores.log_softmax(1)[:, 0]", ["Is a mean or a sum missing?"]),
+    ("recommender.q5", "answer = lambda vectors: 1 - vectors @ vectors.T", ["shape (4, 4)"]),
+    ("recommender.q5", "answer = lambda vectors: 1 - (vectors[0] @ vectors[1:].T).mean()", ["four songs"]),
+    ("clinic.q1", "answer = 37", ["too large"]),
+    ("clinic.q1", "answer = '3.61'", ["quotation marks"]),
+    ("clinic.q2", "answer = lambda p, t: (p == t).float().min().item()", ["11 images"]),
+    ("clinic.q2", "answer = lambda p, t: max(p[k] for k in t)", ["11 images"]),
+    ("clinic.q3", "answer = lambda losses, patience: patience", ["patience"]),
+    ("clinic.q3", "answer = lambda losses, patience: losses[patience + 9]", ["IndexError"]),
+    ("over_fitting.q1", "answer = lambda a, b: sum(a) - sum(b)", ["four seeds"]),
+    ("over_fitting.q1", "answer = lambda a, b: a - b", ["TypeError"]),
+    ("over_fitting.q2", "answer = lambda model, parts, loss_fn, optimizer: optimizer.step()", ["images"]),
+    ("over_fitting.q2", "answer = lambda model, parts, loss_fn, optimizer: model(parts).backward()", ["TypeError"]),
+    ("over_fitting.q3", "answer = 5.9", ["too small"]),
+    ("over_fitting.q3", "answer = [47]", ["one number"]),
+    ("federated.q1", "answer = 12.35", ["too small"]),
+    ("federated.q1", "answer = '494'", ["quotation marks"]),
+    ("federated.q2", "answer = lambda c, n: c[0]", ["three clients"]),
+    ("federated.q2", "answer = lambda c, n: c / n", ["TypeError"]),
+    ("federated.q3", "answer = lambda c, limit: c / 2", ["norm 5"]),
+    ("federated.q3", "answer = lambda c, limit: c.shorten(limit)", ["AttributeError"]),
+    ("federated.q4", "answer = 3", ["too small"]),
+    ("federated.q4", "answer = (1, 4)", ["one number"]),
+    ("federated.q5", "answer = 5", ["too small"]),
+    ("federated.q5", "answer = '55'", ["quotation marks"]),
 ]
 
 

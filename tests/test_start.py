@@ -145,7 +145,14 @@ def contents(folder):
 def course(start, tmp_path, monkeypatch):
     """A course of two notebooks, which start.py takes for its own."""
     folder = tmp_path / "[course]"
-    for name in ("notebooks/00.ipynb", "notebooks/01.ipynb", "notebooks/runs/a", "images/a.png", "README.md"):
+    for name in (
+        "notebooks/00.ipynb",
+        "notebooks/01.ipynb",
+        "notebooks/runs/a",
+        "images/a.png",
+        "images/b/c.png",
+        "README.md",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("published")
     monkeypatch.setattr(start, "ROOT", str(folder))
@@ -160,7 +167,7 @@ def test_copies_are_made_once_and_never_overwritten(start, course, started, tmp_
     here = ["python", "-m", "jupyterlab", f"--ServerApp.root_dir={mine}", f"--LabApp.default_url={FIRST}"]
     assert started == [[*here, "--no-browser", "--port", "9000"]]
     assert contents(mine) == {name: text for name, text in contents(course).items() if "runs" not in name}
-    assert "4 files added, 0 that were there left alone." in capsys.readouterr().err
+    assert "5 files added, 0 that were there left alone." in capsys.readouterr().err
 
     (mine / "notebooks" / "00.ipynb").write_text("my notes")
     (mine / "notebooks" / "01.ipynb").unlink()
@@ -170,7 +177,7 @@ def test_copies_are_made_once_and_never_overwritten(start, course, started, tmp_
     assert started[1] == here
     assert (mine / "notebooks" / "00.ipynb").read_text() == "my notes"
     assert (mine / "notebooks" / "02.ipynb").read_text() == "an update"
-    assert "2 files added, 3 that were there left alone." in capsys.readouterr().err
+    assert "2 files added, 4 that were there left alone." in capsys.readouterr().err
 
 
 def test_a_copy_cut_short_is_made_again(start, course, started, tmp_path, monkeypatch):
@@ -183,7 +190,7 @@ def test_a_copy_cut_short_is_made_again(start, course, started, tmp_path, monkey
         start.main(["lab", "--copy", str(tmp_path / "mine")])
     assert start.main(["lab", "--copy", str(tmp_path / "mine")]) == 0
     assert set(contents(tmp_path / "mine").values()) == {b"published"}
-    assert len(contents(tmp_path / "mine")) == 4
+    assert len(contents(tmp_path / "mine")) == 5
 
 
 def test_copies_into_the_course_itself_change_nothing(start, course, started):

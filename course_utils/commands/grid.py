@@ -18,13 +18,18 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from tqdm import tqdm
 
+from course_utils.attacks import STARTS, pgd, robust_accuracy, train_against_attacks
 from course_utils.clinic import remedies
 from course_utils.data import few_labels, load_digits_rgb, make_loader, random_affine, split_at_random, split_by_group
+from course_utils.efficient import METHODS, round_frozen_to_int8, tune_part
+from course_utils.federated_grids import FEDERATED_GRIDS
 from course_utils.files import RESULTS, write_atomically
 from course_utils.letters import UNSEEN_FONTS, LetterBank
 from course_utils.models import build_classifier
 from course_utils.pocket import load_pocket_checkpoint, pocket_input_spec
 from course_utils.recipes import RATES, fine_tune
+from course_utils.recommend.grids import RECOMMENDER_GRIDS
+from course_utils.text.grids import TEXT_GRIDS
 from course_utils.training import accuracy, evaluate
 
 VAL_FORMS, TEST_FORMS = (7, 8), (9, 10, 11, 12, 13)
@@ -225,6 +230,51 @@ def measure_batch_norm(batch_size: int, batch_norm: str, labels_per_class: int, 
     return [dict(accuracy=score(model, data.images[split.test], data.labels[split.test]))]
 
 
+# --- less to train ----------------------------------------------------------------------------------------------------
+
+
+def less_to_train_tasks() -> Iterable[dict]:
+    for method, per_class, seed in itertools.product(METHODS, (5, 20), range(5)):
+        yield dict(method=method, rank=4 if method == "lora" else 0, labels_per_class=per_class, seed=seed)
+    for rank, seed in itertools.product((1, 2, 16), range(5)):
+        yield dict(method="lora", rank=rank, labels_per_class=20, seed=seed)
+
+
+def measure_less_to_train(method: str, rank: int, labels_per_class: int, seed: int) -> list[dict]:
+    """Accuracy on the test forms, and once more with the frozen weights rounded to int8."""
+    data, split = digits()
+    train = few_labels(data.labels, split.train, per_class=labels_per_class, seed=seed)
+    images, labels = data.images[train], data.labels[train]
+    model = tune_part(method, images, labels, num_classes=10, seed=seed, device=CPU, rank=max(rank, 1))
+    row = dict(accuracy=score(model, data.images[split.test], data.labels[split.test]))
+    round_frozen_to_int8(model)
+    return [dict(**row, int8_accuracy=score(model, data.images[split.test], data.labels[split.test]))]
+
+
+# --- attack and defence -----------------------------------------------------------------------------------------------
+
+ATTACKED_WITH = (8, 16)  # in 255ths of the range of a pixel
+
+
+def robustness_tasks() -> Iterable[dict]:
+    for start, trained_with, seed in itertools.product(STARTS, (0, 16, 32), range(3)):
+        yield dict(start=start, trained_with=trained_with, labels_per_class=20, seed=seed)
+
+
+def measure_robustness(start: str, trained_with: int, labels_per_class: int, seed: int) -> list[dict]:
+    """Accuracy on the test forms: all of their images untouched, every second one under PGD of 20 steps."""
+    data, split = digits()
+    train = few_labels(data.labels, split.train, per_class=labels_per_class, seed=seed)
+    pixels = pocket_input_spec().undo(data.images)
+    options = dict(epsilon=trained_with / 255, num_classes=10, seed=seed, device=CPU)
+    model = train_against_attacks(start, pixels[train], data.labels[train], **options)
+    rows, some = [dict(epsilon=0, accuracy=score(model, pixels[split.test], data.labels[split.test]))], split.test[::2]
+    for epsilon in ATTACKED_WITH:
+        attack = functools.partial(pgd, epsilon=epsilon / 255, steps=20)
+        rows.append(dict(epsilon=epsilon, accuracy=robust_accuracy(model, pixels[some], data.labels[some], attack)))
+    return rows
+
+
 GRIDS: dict[str, tuple[Callable, Callable]] = {
     "fine_tuning": (fine_tuning_tasks, measure_fine_tuning),
     "other_writers": (other_writers_tasks, measure_other_writers),
@@ -232,8 +282,13 @@ GRIDS: dict[str, tuple[Callable, Callable]] = {
     "learning_rates": (learning_rates_tasks, measure_learning_rates),
     "splits": (splits_tasks, measure_splits),
     "batch_norm": (batch_norm_tasks, measure_batch_norm),
+    "less_to_train": (less_to_train_tasks, measure_less_to_train),
+    "robustness": (robustness_tasks, measure_robustness),
     "remedies": (remedies.remedies_tasks, remedies.measure_remedies),
     "costs": (remedies.costs_tasks, remedies.measure_costs),
+    **RECOMMENDER_GRIDS,
+    **FEDERATED_GRIDS,
+    **TEXT_GRIDS,
 }
 
 

@@ -7,12 +7,16 @@ from course_utils.exercises import (
     clinic,
     cnn,
     environment,
+    federated,
     logging_traps,
     loss,
+    next_steps,
     over_fitting,
     own_pictures,
+    recommender,
     start,
     tensorboard,
+    text,
 )
 
 BY_NOTEBOOK = {
@@ -25,4 +29,8 @@ BY_NOTEBOOK = {
     "04b_logging_traps": logging_traps.QUESTIONS,
     "05_diagnosing_training": clinic.QUESTIONS,
     "05b_over_fitting_and_cost": over_fitting.QUESTIONS,
+    "06_text_fine_tuning": text.QUESTIONS,
+    "07_recommender_fine_tuning": recommender.QUESTIONS,
+    "08_what_comes_next": next_steps.QUESTIONS,
+    "09_federated_and_beyond": federated.QUESTIONS,
 }

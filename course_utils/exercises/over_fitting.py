@@ -63,7 +63,7 @@ q1 = Question(
     ),
     hints=(
         "Begin with the list of differences, one a seed.",
-        "`torch.tensor(a) - torch.tensor(b)` gives the differences; `.mean()`, `.std()` and `len` are all that you need.",
+        "`torch.tensor(a) - torch.tensor(b)` gives the differences; `.mean()`, `.std()` and `len` do the rest.",
     ),
     solution_code='''import torch
 

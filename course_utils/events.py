@@ -23,7 +23,7 @@ class Series(NamedTuple):
 
 def event_files(run_dir: Path | str) -> list[Path]:
     """The event files of one run, in the order in which they were begun."""
-    return sorted(Path(run_dir).glob("*tfevents*"))
+    return sorted(path for path in Path(run_dir).glob("*tfevents*") if path.is_file())
 
 
 def read_events(file: Path | str) -> tuple[list[Event], int]:

@@ -1,5 +1,6 @@
 """Cached features: those of the model, never stale ones, and a probe on them that is the model's head."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -207,21 +208,30 @@ def empty(path):
 def test_a_damaged_file_is_made_anew(spoil, tmp_path, extracted):
     model, images = network(), pictures()
     first = compute(model, images, tmp_path)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.pt*")
     intact = path.read_bytes()
     spoil(path)
     assert torch.equal(compute(model, images, tmp_path), first) and extracted == [6, 6]
-    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == intact
+    assert list(tmp_path.glob("*.pt*")) == [path] and path.read_bytes() == intact
 
 
 def test_a_file_under_another_s_name_is_not_used(tmp_path, extracted):
     model = network()
     compute(model, pictures(), tmp_path)
-    (first,) = tmp_path.iterdir()
+    (first,) = tmp_path.glob("*.pt*")
     expected = compute(model, pictures(seed=1), tmp_path)
-    (second,) = set(tmp_path.iterdir()) - {first}
+    (second,) = set(tmp_path.glob("*.pt*")) - {first}
     first.replace(second)
     assert torch.equal(compute(model, pictures(seed=1), tmp_path), expected) and extracted == [6, 6, 6]
+
+
+def test_runs_that_write_the_same_features_at_once_do_not_stop_each_other(tmp_path):
+    """Two probes at two rates, started side by side, compute the same files."""
+    features = torch.zeros(256, 64, dtype=torch.float16)
+    paths = [tmp_path / f"{i}.pt" for i in range(20) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda path: module._write(path, path.stem, features), paths))  # raises what one of them raises
+    assert all(torch.equal(module._read(path, path.stem), features) for path in paths)
 
 
 def test_an_interrupted_call_goes_on_where_it_was(tmp_path, extracted, monkeypatch):
@@ -284,7 +294,7 @@ def overflowing():
 def test_what_cannot_work_is_refused(model, images, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         compute(model, images, tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("*.pt*"))
 
 
 def test_a_feature_loader_takes_features_and_follows_its_seed():

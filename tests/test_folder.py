@@ -2,8 +2,10 @@
 
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -163,9 +165,37 @@ def test_a_class_that_is_not_trained_is_an_error(tmp_path):
         read_folder(tmp_path, SPEC)
 
 
-def test_what_does_not_fit_into_memory_is_an_error(cats_and_dogs):
+def test_parts_are_not_taken_for_classes(tmp_path):
+    """A network that learns to tell train from test would seem to work."""
+    parts_of_their_own(tmp_path, ("train", "test", "extra"))
+    with pytest.raises(ValueError, match="holds test, train, the parts of a split, and extra beside them"):
+        read_folder(tmp_path, SPEC)
+    shutil.rmtree(tmp_path / "extra")
+    (tmp_path / "train").rename(tmp_path / "val")
+    with pytest.raises(ValueError, match="holds test, val, the parts of a split, and no train: add it"):
+        read_folder(tmp_path, SPEC)
+
+
+def test_a_given_part_without_a_usable_picture_is_an_error(tmp_path):
+    parts_of_their_own(tmp_path, ("train", "test"))
+    (tmp_path / "val" / "a").mkdir(parents=True)
+    with pytest.raises(ValueError, match="val has no picture that can be used"):
+        read_folder(tmp_path, SPEC)
+    shutil.copy(tmp_path / "test" / "a" / "000.png", tmp_path / "val" / "a" / "tested.png")
+    with pytest.raises(ValueError, match="val has no picture that can be used"):
+        read_folder(tmp_path, SPEC)
+
+
+def test_what_does_not_fit_into_memory_is_an_error(cats_and_dogs, monkeypatch):
     with pytest.raises(ValueError, match="more than is free"):
         read_folder(cats_and_dogs, InputSpec(SPEC.mean, SPEC.std, size=200_000))
+    once = 60 * 3 * SPEC.size**2
+    free = SimpleNamespace(available=1.9 * once / 0.8)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    with pytest.raises(ValueError, match="more than is free"):  # they are there twice for a moment
+        read_folder(cats_and_dogs, SPEC)
+    free.available = 2.1 * once / 0.8
+    assert len(read_folder(cats_and_dogs, SPEC).names) == 60
 
 
 # --- what folders hold besides pictures -------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import pytest
 import torch
 import torchvision
 from bad_server import serving
+from filelock import FileLock, Timeout
 from own_disk import mounting
 from tiny_cifar10 import write_tiny_cifar10
 from torchvision.datasets import CIFAR10
@@ -393,6 +394,31 @@ def test_an_unpacked_data_set_that_is_damaged_is_unpacked_again(small, tmp_path)
     assert main([*call, "--check"]) == 1
     assert main(call) == 0
     assert len(load_cifar10(tmp_path / "data").labels) == 15
+
+
+def test_two_calls_do_not_unpack_into_one_folder_at_once(small, tmp_path, monkeypatch):
+    """One would find the other's files half written, and call the data damaged."""
+    held = []
+
+    def unpack(folder, download):
+        if download:
+            with pytest.raises(Timeout):
+                FileLock(Path(folder) / ".prepare.lock", is_singleton=False).acquire(timeout=0)
+            held.append(folder)
+        return CIFAR10(folder, download=download)
+
+    monkeypatch.setattr(prepare, "CIFAR10", unpack)
+    data = str(tmp_path / "data")
+    assert main(["prepare", "--only", "cifar10", "--from", str(small), "--data", data]) == 0
+    assert held == [data]
+
+
+def test_a_drive_that_is_not_there_is_named(small, tmp_path, monkeypatch, capsys):
+    """On Windows Q:\\data may have no parent that exists."""
+    is_dir = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: path == small and is_dir(path))
+    assert main(["prepare", "--only", "cifar10", "--from", str(small), "--data", str(tmp_path / "data")]) == 1
+    assert "its drive is missing" in capsys.readouterr().err
 
 
 def test_a_mirror_is_asked_first_and_what_fails_does_not_stop_the_rest(small, tmp_path, server, capsys):

@@ -176,8 +176,10 @@ def test_a_process_that_dies_ends_the_run_with_a_message_and_it_can_go_on(tmp_pa
         while not (run_dir / "checkpoint.pt").exists():
             assert process.poll() is None, (tmp_path / "said").read_text()
             time.sleep(0.05)
-        (victim,) = [child for child in psutil.Process(process.pid).children() if child.environ().get("RANK") == "1"]
-        victim.kill()
+        ranks = {child.environ().get("RANK"): child for child in psutil.Process(process.pid).children()}
+        ranks["0"].terminate()  # as torchrun does at once, so that it may come before the news of the other's end
+        time.sleep(0.2)
+        ranks["1"].kill()
         assert process.wait(timeout=120) != 0
     text = (tmp_path / "said").read_text()
     assert "Signal 9 (SIGKILL) received" in text or "exitcode  : -9" in text  # torchrun's own words, by process

@@ -119,6 +119,14 @@ def test_a_broken_file_is_told_and_hides_no_other_run(logged, tmp_path, capsys, 
     )
 
 
+def test_a_folder_whose_name_looks_like_a_log_is_looked_into(logged, tmp_path, capsys):
+    folder = tmp_path / "runs"
+    shutil.copytree(logged / "resumed", folder)
+    shutil.copytree(logged / "plain", folder / "old tfevents")
+    lines = lines_of(folder, capsys)
+    assert any(line.startswith("old tfevents/trial") for line in lines)
+
+
 def test_it_starts_without_torch(logged):
     code = "import sys; from course_utils.__main__ import main; main(sys.argv[1:]); print('torch' in sys.modules)"
     done = subprocess.run(

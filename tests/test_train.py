@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -227,6 +229,20 @@ def test_a_resumed_run_keeps_its_settings_and_its_data(pictures, tmp_path, capsy
     assert "not those that" in refused(resume, capsys)
 
 
+@pytest.mark.parametrize("content", ['{"editor.tabSize": 4}', "// not JSON", "[1]"])
+def test_settings_of_another_program_are_left_alone(content, pictures, tmp_path, capsys):
+    (tmp_path / "settings.json").write_text(content)
+    for arguments in (command(pictures, tmp_path), ["train", "--out", tmp_path, "--resume"]):
+        assert "settings.json is damaged, or another program's" in refused(arguments, capsys)
+    assert (tmp_path / "settings.json").read_text() == content
+
+
+def test_the_command_to_go_on_finds_the_data_again(pictures, trained, tmp_path, capsys):
+    assert "--data-root" not in refused(command(pictures, trained), capsys)
+    said = refused(command(pictures, trained, "--data-root", str(tmp_path)), capsys)
+    assert f"--resume --data-root {tmp_path}" in said
+
+
 def test_what_never_began_is_not_resumed(tmp_path, capsys):
     for run_dir in (tmp_path, tmp_path / "nothing"):
         assert "No training has begun" in refused(["train", "--out", run_dir, "--resume"], capsys)
@@ -251,6 +267,8 @@ def test_two_processes_cannot_train_into_one_directory(pictures, tmp_path, capsy
         (["--model", "resnet5"], "Did you mean resnet50"),
         (["--model", "squeezenet1_1", "--recipe", "gradual"], "thaws the parts of a ResNet"),
         (["--data", "nowhere"], "no folder"),
+        (["--seed", 2**64], "--seed must be below 4,294,967,296"),
+        (["--recipe", "probe", "--augment", "sign"], "no --augment"),
         (["--lr", 1e12], "a smaller --lr than"),
     ],
 )
@@ -335,6 +353,29 @@ def test_predict_refuses_what_is_no_run(trained, tmp_path, pictures, capsys):
     assert "There is no picture" in refused(["predict", trained, tmp_path / "empty"], capsys)
     (tmp_path / "cut.pt").write_bytes((trained / "model.pt").read_bytes()[:5000])
     assert "damaged" in refused(["predict", tmp_path / "cut.pt", picture], capsys)
+
+
+def test_a_forgotten_name_of_the_table_costs_no_picture(trained, pictures, tmp_path, capsys):
+    picture = tmp_path / "mine.PNG"
+    picture.write_bytes((pictures / "dark" / "00.png").read_bytes())
+    assert "over the picture" in refused(["predict", trained, pictures / "light", "--csv", picture], capsys)
+    assert picture.read_bytes() == (pictures / "dark" / "00.png").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every file's name is valid text")
+def test_names_that_are_no_valid_text_do_not_end_a_training(pictures, tmp_path, capsys):
+    """As a zip with Chinese names from Windows leaves them on Linux."""
+    folder, run_dir = tmp_path / "pictures", tmp_path / "run"
+    for i, name in enumerate(("猫", "狗")):
+        class_folder = folder / os.fsdecode(name.encode("gbk"))
+        class_folder.mkdir(parents=True)
+        for j in range(20):  # classes that say nothing of the picture, so that there are mistakes to write down
+            shutil.copy(pictures / ("dark", "light")[(i + j) % 2] / f"{j:02}.png", class_folder)
+    arguments = ["--recipe", "probe", "--data-root", str(tmp_path)]
+    assert main(command(folder, run_dir, *arguments)) == 0
+    assert (run_dir / "summary.json").exists() and table(run_dir / "mistakes.csv")
+    assert main(["predict", str(run_dir), str(folder), "--csv", str(tmp_path / "p.csv")]) == 0
+    assert len(table(tmp_path / "p.csv")) == 40
 
 
 class Malicious:

@@ -22,8 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the table, and write it; 1 where a picture could not be read (the others are in the table).
 
-    Raises FileNotFoundError where there is no model or no picture, ValueError for a file that is none.
+    Raises FileNotFoundError where there is no model or no picture, ValueError for a file that is none, or a --csv
+    that names a picture.
     """
+    if args.csv and args.csv.suffix.lower() in PICTURES:  # the table's name was forgotten: this is a picture
+        raise ValueError(f"--csv would write the table over the picture {args.csv}: name a file for it, table.csv say.")
     use_cpu_threads()
     model, class_names = load_model(model_file(args.run_dir))
     paths = [path for given in args.images for path in pictures_of(given)]
@@ -52,7 +55,7 @@ def model_file(run_dir: Path) -> Path:
     if not (run_dir / MODEL_FILE).is_file():
         raise FileNotFoundError(
             f"There is no {MODEL_FILE} in {run_dir}: it is written when a training is complete. Go on with: "
-            f"python -m course_utils train --out {run_dir} --resume"
+            f'python -m course_utils train --out "{run_dir}" --resume'
         )
     return run_dir / MODEL_FILE
 

@@ -14,7 +14,7 @@ from torchvision.datasets import CIFAR10
 
 from course_utils.doctor.machine import ROOT
 from course_utils.full_size.catalogue import CIFAR10_FILE, Item, catalogue
-from course_utils.full_size.downloads import RemoteFile, explained, fetch, in_mb
+from course_utils.full_size.downloads import RemoteFile, alone, explained, fetch, in_mb
 
 USUAL = ("cifar10", "resnet50")  # the article's experiment
 UNPACKED = 186_000_000  # bytes that CIFAR-10 takes beside its archive
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
                 fetch(file, folder, sources_of(file, item, args))
             if name == "cifar10" and not args.to:
                 print(f"Unpacking {item.files[0].name}")
-                with explained(folder):
+                with explained(folder), alone(folder):  # another call may be unpacking it just now
                     CIFAR10(str(folder), download=True)  # finds the archive there, and checks and unpacks it
         except ConnectionError as error:  # the others may come from elsewhere
             failed.append(str(error))
@@ -123,7 +123,9 @@ def check_space(items: list[Item], args: argparse.Namespace) -> None:
         if item.files == (CIFAR10_FILE,) and not args.to:
             needs[folder] += UNPACKED
     for folder, need in needs.items():
-        there = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
+        there = next((path for path in (folder, *folder.resolve().parents) if path.is_dir()), None)
+        if there is None:
+            raise OSError(f"There is no place {folder}: its drive is missing. Name another folder.")
         free = shutil.disk_usage(there).free
         print(f"{in_mb(need)} go to {folder}, where {in_mb(free)} are free.")
         if free < need:

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(args.csv, lines.getvalue().encode())
+        write_atomically(args.csv, lines.getvalue().encode("utf-8", errors="backslashreplace"))
     return 0
 
 

@@ -29,6 +29,8 @@ from course_utils.recipes import RATES
 from course_utils.tracking import fresh_run_dir
 from course_utils.training import TrainingDiverged
 
+DATA_ROOT = ROOT / "data"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m course_utils train`. What is not given is filled in by `new_settings`."""
@@ -51,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's own directory (default: a new one in runs)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out after its last whole epoch")
     parser.add_argument(
-        "--data-root", type=Path, default=ROOT / "data", metavar="DIR", help="where `prepare` put data (default: data)"
+        "--data-root", type=Path, default=DATA_ROOT, metavar="DIR", help="where `prepare` put data (default: data)"
     )
 
 
@@ -83,12 +85,12 @@ def train_and_report(settings: Settings, run_dir: Path, data_root: Path, ranks: 
             f"{error} Here: a new run in another --out, with a smaller --lr than {settings.lr:g}."
         ) from error
     except ProcessLost as error:
-        raise ProcessLost(f"{error} Go on with:\n  {how_to_go_on(run_dir, ranks.count)}") from error
+        raise ProcessLost(f"{error} Go on with:\n  {how_to_go_on(run_dir, ranks.count, data_root)}") from error
     except KeyboardInterrupt:
         if ranks.first:
             begun = started_run(run_dir) is not None
-            said = f"Go on with:\n  {how_to_go_on(run_dir, ranks.count)}" if begun else "No training had begun."
-            print(said, file=sys.stderr)
+            go_on = f"Go on with:\n  {how_to_go_on(run_dir, ranks.count, data_root)}"
+            print(go_on if begun else "No training had begun.", file=sys.stderr)
         raise
     if ranks.first:
         print(summary_text(settings, summary), end="")
@@ -110,7 +112,7 @@ def plan(args: argparse.Namespace, processes: int) -> tuple[Settings, Path]:
     if begun is not None:
         raise FileExistsError(
             f"{run_dir} holds a run already. Choose another --out, or go on with that run:\n"
-            f"  {how_to_go_on(run_dir, begun[0].processes)}"
+            f"  {how_to_go_on(run_dir, begun[0].processes, args.data_root)}"
         )
     settings = new_settings(args, processes)
     settings.check()
@@ -122,6 +124,8 @@ def new_settings(args: argparse.Namespace, processes: int) -> Settings:
     usual = SIZES[args.size or "pocket"]
     model, recipe = args.model or usual["model"], args.recipe or "full"
     data = given_data(args) or usual["data"]
+    if recipe == "probe" and args.augment not in (None, "none"):
+        raise ValueError("The recipe 'probe' computes its features once, of the pictures as they are: no --augment.")
     options = dict(
         data=data,
         model=model,
@@ -163,9 +167,11 @@ def given_data(args: argparse.Namespace) -> str | None:
     return None if args.data is None else str(Path(args.data).resolve())
 
 
-def how_to_go_on(run_dir: Path, processes: int) -> str:
+def how_to_go_on(run_dir: Path, processes: int, data_root: Path) -> str:
     """The command to type."""
     local = os.environ.get("LOCAL_WORLD_SIZE", processes)
     start = ["python"] if processes == 1 else ["torchrun", "--nproc-per-node", str(local)]
     words = [*start, "-m", "course_utils", "train", "--out", str(run_dir), "--resume"]
+    if data_root != DATA_ROOT:
+        words += ["--data-root", str(data_root)]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -96,7 +96,7 @@ def fetch(file: RemoteFile, folder: Path, sources: Sequence[str | Path], patienc
     target, part = folder / file.name, file.part(folder)
     with explained(folder):
         part.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with alone(folder):
             if file.is_whole(target):
                 return target
             if not file.is_whole(part):
@@ -124,7 +124,7 @@ def explained(folder: Path):
 
 
 @contextlib.contextmanager
-def _alone(folder: Path):
+def alone(folder: Path):
     """One call at a time in a folder. The system frees the lock when its holder ends, even a killed one."""
     lock = FileLock(folder / ".prepare.lock")
     try:

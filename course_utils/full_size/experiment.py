@@ -68,6 +68,8 @@ class Settings:
         for name, least in (("epochs", 1), ("batch_size", 2), ("image_size", 8), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name.replace('_', '-')} must be {least} or more, not {getattr(self, name)}.")
+        if self.seed >= 2**32:
+            raise ValueError(f"--seed must be below {2**32:,}, the most that NumPy takes, not {self.seed}.")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"--lr must be a positive number, not {self.lr}.")
         if self.batch_size % self.processes:
@@ -122,8 +124,13 @@ def started_run(run_dir: Path) -> tuple[Settings, str] | None:
     """
     file = run_dir / SETTINGS_FILE
     if file.is_file():
-        known = json.loads(file.read_text(encoding="utf-8"))
-        return Settings(**known["settings"]), known["data_sha256"]
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+            return Settings(**known["settings"]), known["data_sha256"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise FileExistsError(
+                f"{file} is damaged, or another program's: choose a new or empty directory for --out."
+            ) from error
     if run_dir.exists() and (not run_dir.is_dir() or any(path.name != ".lock" for path in run_dir.iterdir())):
         raise FileExistsError(f"{run_dir} holds something, and no run: choose a new or empty directory for --out.")
     return None

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 import torchvision
+from filelock import FileLock
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -156,4 +157,7 @@ def _read(path: Path, key: str) -> torch.Tensor | None:
 def _write(path: Path, key: str, features: torch.Tensor) -> None:
     buffer = io.BytesIO()
     torch.save({"key": key, "sha256": _hash(features), "features": features}, buffer)
-    write_atomically(path, buffer.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / ".lock"):  # two runs on the same images compute the same files
+        if _read(path, key) is None:
+            write_atomically(path, buffer.getvalue())

@@ -94,7 +94,8 @@ def read_folder(folder: Path | str, spec: InputSpec, *, seed: int = 0, progress:
 
     Raises FileNotFoundError where there is no such folder; ValueError where there are fewer than two classes, a class
     has too few different pictures to be split (three, where both parts are drawn), a given part has a class that the
-    training part lacks, or the pictures do not fit into memory.
+    training part lacks or nothing that can be used, `val` or `test` stand without `train` or with other folders beside
+    them, or the pictures do not fit into memory.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -125,6 +126,12 @@ def read_folder(folder: Path | str, spec: InputSpec, *, seed: int = 0, progress:
     names = [_name(found[i][0], folder) for i in kept]
     usable = _without_contradictions(images, labels, groups, names, skipped)
     images, labels, groups, names = images[usable], labels[usable], groups[usable], [names[i] for i in usable.tolist()]
+    for path, part in parts:
+        if part != TRAIN and not (groups == part).any():
+            raise ValueError(
+                f"{path.name} has no picture that can be used: it is empty, they cannot be read, or all of them stand "
+                "in another class or in test too. Put some in."
+            )
     to_draw = [part for part in (VAL, TEST) if part not in {part for _, part in parts}]
     groups = _draw(_twins(images), labels, groups, to_draw, class_names, seed)
     return Pictures(LabelledImages(images, labels, groups, class_names), tuple(names), tuple(sorted(skipped)))
@@ -133,10 +140,14 @@ def read_folder(folder: Path | str, spec: InputSpec, *, seed: int = 0, progress:
 def _given_parts(folder: Path) -> list[tuple[Path, int]]:
     """The user's own parts; or the folder itself, as training, where its sub-folders are classes."""
     inside = _sub_folders(folder)
-    given = [(path, PARTS[path.name.lower()]) for path in inside if path.name.lower() in PARTS]
+    given = [(path, PARTS[path.name.lower()]) for path in inside if _is_part(path)]
     numbers = [part for _, part in given]
-    if len(given) < len(inside) or TRAIN not in numbers or len(given) < 2:
+    if len(set(numbers)) < 2:  # a class may be called train
         return [(folder, TRAIN)]
+    named, beside = ", ".join(path.name for path, _ in given), [path.name for path in inside if not _is_part(path)]
+    if beside or TRAIN not in numbers:  # taken for classes, they would teach the network to tell train from test
+        what = f"and {', '.join(beside)} beside them: move that elsewhere" if beside else "and no train: add it"
+        raise ValueError(f"{folder.name} holds {named}, the parts of a split, {what}. (Are they classes? Rename them.)")
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"{folder.name} has two validation folders, under two names: keep one of them.")
     trained = {path.name for path in _sub_folders(given[numbers.index(TRAIN)][0])}
@@ -144,6 +155,10 @@ def _given_parts(folder: Path) -> list[tuple[Path, int]]:
         if unknown := {sub.name for sub in _sub_folders(path)} - trained:
             raise ValueError(f"{path.name} has classes that train lacks: {', '.join(sorted(unknown))}.")
     return given
+
+
+def _is_part(path: Path) -> bool:
+    return path.name.lower() in PARTS
 
 
 def _sub_folders(folder: Path) -> list[Path]:
@@ -160,7 +175,7 @@ def _name(path: Path, folder: Path) -> str:
 
 def _read_all(found, folder, spec, skipped, progress) -> tuple[torch.Tensor, list[int]]:
     """The pictures that can be read, uint8 (M, 3, size, size), and their M places in `found`."""
-    needed = len(found) * 3 * spec.size**2
+    needed = 2 * len(found) * 3 * spec.size**2  # twice: what is left of them after the sorting out is a copy
     if needed > 0.8 * psutil.virtual_memory().available:
         raise ValueError(
             f"{len(found):,} pictures at {spec.size} pixels take {needed / 2**30:.1f} GiB, more than is free. Take a "

@@ -12,6 +12,7 @@ numbers, so that row i of each is moved, mirrored and dropped out alike.
 import contextlib
 import datetime
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -66,6 +67,8 @@ def joined_ranks() -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")  # MPS is one GPU, and has no way to talk to others
+        if rank == 0:  # where another ends, torchrun sends this at once; gloo sees the end too, and that is then said
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with explained():
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=datetime.timedelta(minutes=10))

@@ -90,4 +90,5 @@ def write_table(path: Path, rows: Sequence[dict], columns: Sequence[str] = ()) -
     writer = csv.DictWriter(text, fieldnames=list(columns or rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode("utf-8"))
+    # On Linux a file's name may be no valid text, that of a file from a Chinese Windows' zip, say: it shows its codes
+    write_atomically(path, text.getvalue().encode("utf-8", errors="backslashreplace"))

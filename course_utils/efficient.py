@@ -12,6 +12,7 @@ import torch.nn as nn
 from course_utils.data import make_loader, random_affine
 from course_utils.device import seed_everything
 from course_utils.models import build_classifier, freeze, frozen_names, parameter_groups, unfreeze
+from course_utils.recipes import one_cycle
 from course_utils.training import History, accuracy, fit
 
 # What trains beside the new head, and the learning rates of (head, rest), chosen on validation forms.
@@ -163,10 +164,7 @@ def tune(
     epochs = max(-(-11 // len(loader)), round(steps / len(loader)))  # the rise of OneCycleLR must last two steps
     groups = parameter_groups(model, {model.head_name: rates[0]}, default_lr=rates[1])
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=[group["lr"] for group in groups], total_steps=epochs * len(loader), pct_start=0.1,
-        cycle_momentum=False,
-    )  # fmt: skip
+    scheduler = one_cycle(optimizer, epochs * len(loader))
     return fit(
         model,
         loader,

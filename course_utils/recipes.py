@@ -23,6 +23,22 @@ THAW_AT = {"layer4": 0.2, "layer3": 0.4, "layer2": 0.6, "layer1": 0.7, "conv1": 
 BATCH_NORM = ("with its layers", "moving", "frozen")
 
 
+def one_cycle(
+    optimizer: torch.optim.Optimizer, total_steps: int, warm_up: float = 0.1
+) -> torch.optim.lr_scheduler.OneCycleLR:
+    """The schedule of every recipe: each group climbs to its own rate in the first tenth, then falls to nearly 0.
+
+    warm_up: another share of the steps to climb in. Training goes on for `total_steps` optimiser steps, no more.
+    """
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=total_steps,
+        pct_start=warm_up if total_steps * warm_up > 1 else 0.0,  # it divides by zero where the rise is one step
+        cycle_momentum=False,
+    )
+
+
 def fine_tune(
     recipe: str,
     images: torch.Tensor,
@@ -72,14 +88,7 @@ def fine_tune(
         images, labels, batch_size=batch_size, shuffle=True, drop_last=True, seed=seed, augment=augment
     )
     epochs = max(1, round(steps / len(loader)))
-    total_steps = epochs * len(loader)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=[group["lr"] for group in optimizer.param_groups],
-        total_steps=total_steps,
-        pct_start=0.1 if total_steps > 10 else 0.0,  # OneCycleLR divides by zero where the rise is one step
-        cycle_momentum=False,
-    )
+    scheduler = one_cycle(optimizer, epochs * len(loader))
 
     def thaw(epoch: int) -> None:
         if recipe == "gradual":

@@ -15,7 +15,7 @@ from course_utils.clinic.ward import CLASSES, CPU, Training, digits, share_right
 from course_utils.data import few_labels, make_loader, random_affine
 from course_utils.device import seed_everything
 from course_utils.models import build_classifier, freeze, parameter_groups, unfreeze
-from course_utils.recipes import RATES, fine_tune
+from course_utils.recipes import RATES, fine_tune, one_cycle
 from course_utils.training import History, accuracy, fit
 
 
@@ -77,13 +77,7 @@ def train_with(remedy: str, situation: str, seed: int) -> tuple[dict[str, nn.Mod
         ),
         weight_decay=WEIGHT_DECAY.get(remedy, 0.01),
     )
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=[group["lr"] for group in optimizer.param_groups],
-        total_steps=epochs * len(loader),
-        pct_start=0.1,
-        cycle_momentum=False,
-    )
+    scheduler = one_cycle(optimizer, epochs * len(loader))
     kept = []  # the weights before each epoch
 
     def before_epoch(epoch: int) -> None:

@@ -22,6 +22,7 @@ from course_utils.data import (
 )
 from course_utils.device import seed_everything
 from course_utils.models import build_classifier
+from course_utils.recipes import one_cycle
 from course_utils.tracking import RunLogger
 from course_utils.training import Logger, TrainingDiverged, accuracy, fit, predict
 
@@ -94,13 +95,7 @@ class Training:
         model = self.model().to(memory_format=torch.channels_last)
         train_loader, val_loader = self.train_loader(), self.val_loader()
         optimizer = self.optimizer(model)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=self.epochs * len(train_loader),
-            pct_start=0.1,
-            cycle_momentum=False,
-        )
+        scheduler = one_cycle(optimizer, self.epochs * len(train_loader))
         with self.logger(run_dir) as logger:
             try:
                 fit(

@@ -26,7 +26,7 @@ from course_utils.full_size.ranks import Ranks, Together, explained, from_first,
 from course_utils.full_size.saved_model import save_model, write_table
 from course_utils.models import build_classifier, freeze, parameter_groups, unfreeze
 from course_utils.pocket import InputSpec, pocket_input_spec
-from course_utils.recipes import RATES, THAW_AT
+from course_utils.recipes import RATES, THAW_AT, one_cycle
 from course_utils.tracking import RunLogger
 from course_utils.training import History, accuracy, fit, predict
 
@@ -296,14 +296,7 @@ def train(
     else:
         groups = parameter_groups(model, {model.head_name: head_rate}, default_lr=backbone_rate)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    steps = settings.epochs * len(loaders[0])
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=[group["lr"] for group in groups],
-        total_steps=steps,
-        pct_start=0.1 if steps > 10 else 0.0,  # OneCycleLR divides by zero where the rise is one step
-        cycle_momentum=False,
-    )
+    scheduler = one_cycle(optimizer, settings.epochs * len(loaders[0]))
     begun = 0
 
     def before_epoch(epoch: int) -> None:

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from course_utils.device import seed_everything
 from course_utils.models import freeze, parameter_groups, unfreeze
+from course_utils.recipes import one_cycle
 from course_utils.text.encoder import TextClassifier, build_text_classifier
 from course_utils.text.tokens import text_loader
 from course_utils.training import History, accuracy, fit
@@ -61,14 +62,7 @@ def fine_tune_text(
     )
     loader = text_loader(encoded, labels, batch_size=min(batch_size, len(labels)), shuffle=True, seed=seed)
     epochs = max(1, round(steps / len(loader)))
-    total_steps = epochs * len(loader)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=[group["lr"] for group in optimizer.param_groups],
-        total_steps=total_steps,
-        pct_start=warm_up if total_steps * warm_up > 1 else 0.0,  # it divides by zero where the rise is one step
-        cycle_momentum=False,
-    )
+    scheduler = one_cycle(optimizer, epochs * len(loader), warm_up)
 
     def thaw(epoch: int) -> None:
         if recipe == "gradual":

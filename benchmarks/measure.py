@@ -20,7 +20,7 @@ if pathlib.Path("/proc/self/status").exists():
 else:
     from course_utils.device import peak_memory
     peak = peak_memory()
-print(time.process_time(), peak)
+print(f"{time.process_time()} {peak}")  # in one piece: a kernel may send two apart
 """
 
 

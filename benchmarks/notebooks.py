@@ -30,7 +30,7 @@ def measure(notebook: nbformat.NotebookNode) -> tuple[float, float]:
         with mock.patch.dict(os.environ, variables):
             options = dict(timeout=600, kernel_name="python3", extra_arguments=["--log-level=ERROR"])
             NotebookClient(notebook, **options).execute(cwd=str(NOTEBOOKS))
-    return told(notebook.cells[-1].outputs[0].text)
+    return told("".join(output.get("text", "") for output in notebook.cells[-1].outputs))
 
 
 def row(name: str, notebook: nbformat.NotebookNode) -> Row:

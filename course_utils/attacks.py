@@ -14,9 +14,9 @@ import torch.nn.functional as F
 
 from course_utils.data import make_loader, random_affine
 from course_utils.device import seed_everything
-from course_utils.efficient import tune
+from course_utils.efficient import epochs_for
 from course_utils.models import build_classifier
-from course_utils.recipes import RATES
+from course_utils.recipes import RATES, tune
 from course_utils.training import accuracy, evaluate
 
 
@@ -154,7 +154,7 @@ def train_against_attacks(
         generator = torch.Generator().manual_seed(seed)
         attack = functools.partial(pgd, epsilon=epsilon, steps=attack_steps, generator=generator)
         loader = Attacked(loader, model, attack)
-    tune(model, loader, steps=steps, rates=STARTS[start], device=device)
+    tune(model, loader, rates=STARTS[start], epochs=epochs_for(steps, loader), device=device)
     return model
 
 

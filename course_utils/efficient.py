@@ -4,16 +4,15 @@ LoRA leaves a weight W as it is and learns a correction beside it, of low rank r
 Source: Hu et al. 2021, arXiv:2106.09685; convolutions as in the library peft.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 import torch
 import torch.nn as nn
 
 from course_utils.data import make_loader, random_affine
 from course_utils.device import seed_everything
-from course_utils.models import build_classifier, freeze, frozen_names, parameter_groups, unfreeze
-from course_utils.recipes import one_cycle
-from course_utils.training import History, accuracy, fit
+from course_utils.models import build_classifier, freeze, frozen_names, unfreeze
+from course_utils.recipes import tune
 
 # What trains beside the new head, and the learning rates of (head, rest), chosen on validation forms.
 METHODS = {
@@ -154,29 +153,9 @@ def choose_what_trains(model: nn.Module, method: str, *, rank: int = 4) -> None:
         add_lora(model, rank=rank, skip=[model.head_name])
 
 
-def tune(
-    model: nn.Module, loader, *, steps: int, rates: tuple[float, float], device: torch.device | str, **fit_options
-) -> History:
-    """Train what is not frozen by AdamW, with the rates of (head, rest), rising in the first tenth, then falling.
-
-    `steps` is rounded to whole epochs, and is at least 11. The model carries `head_name`.
-    """
-    epochs = max(-(-11 // len(loader)), round(steps / len(loader)))  # the rise of OneCycleLR must last two steps
-    groups = parameter_groups(model, {model.head_name: rates[0]}, default_lr=rates[1])
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    scheduler = one_cycle(optimizer, epochs * len(loader))
-    return fit(
-        model,
-        loader,
-        None,
-        loss_fn=nn.CrossEntropyLoss(),
-        optimizer=optimizer,
-        scheduler=scheduler,
-        device=device,
-        epochs=epochs,
-        metrics={"accuracy": accuracy},
-        **{"progress": False, **fit_options},
-    )
+def epochs_for(steps: int, loader: Sized) -> int:
+    """Whole epochs of about so many steps, and of 11 at least: with fewer the rate would begin at its highest."""
+    return max(-(-11 // len(loader)), round(steps / len(loader)))
 
 
 def tune_part(
@@ -198,5 +177,6 @@ def tune_part(
     model = model.to(device, memory_format=torch.channels_last)
     batch_size = min(64, len(images))
     options = dict(batch_size=batch_size, shuffle=True, drop_last=True, seed=seed, augment=random_affine)
-    tune(model, make_loader(images, labels, **options), steps=steps, rates=rates or METHODS[method], device=device)
+    loader = make_loader(images, labels, **options)
+    tune(model, loader, rates=rates or METHODS[method], epochs=epochs_for(steps, loader), device=device)
     return model

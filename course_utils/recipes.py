@@ -1,6 +1,6 @@
 """The ways to fine-tune that the course compares, each a few lines over `models` and `training`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn as nn
@@ -36,6 +36,37 @@ def one_cycle(
         total_steps=total_steps,
         pct_start=warm_up if total_steps * warm_up > 1 else 0.0,  # it divides by zero where the rise is one step
         cycle_momentum=False,
+    )
+
+
+def tune(
+    model: nn.Module,
+    loader: Iterable,
+    *,
+    rates: tuple[float, float],
+    epochs: int,
+    device: torch.device | str,
+    warm_up: float = 0.1,
+    **fit_options,
+) -> History:
+    """Train a classifier (in place) as every recipe does: AdamW with weight decay 0.01, the schedule of `one_cycle`.
+
+    rates: of (head, rest), by the model's `head_name`. fit_options: see `training.fit`.
+    """
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, {model.head_name: rates[0]}, default_lr=rates[1]), weight_decay=0.01
+    )
+    return fit(
+        model,
+        loader,
+        fit_options.pop("val_loader", None),
+        loss_fn=nn.CrossEntropyLoss(),
+        optimizer=optimizer,
+        scheduler=one_cycle(optimizer, epochs * len(loader), warm_up),
+        device=device,
+        epochs=epochs,
+        metrics={"accuracy": accuracy},
+        **{"progress": False, **fit_options},
     )
 
 
@@ -79,16 +110,11 @@ def fine_tune(
         unfreeze(model, batch_norms)
         for part in batch_norms:
             model.get_submodule(part).requires_grad_(False)
-    head_rate, backbone_rate = rates or RATES[recipe]
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, {model.head_name: head_rate}, default_lr=backbone_rate), weight_decay=0.01
-    )
     batch_size = min(batch_size, len(images))
     loader = make_loader(
         images, labels, batch_size=batch_size, shuffle=True, drop_last=True, seed=seed, augment=augment
     )
     epochs = max(1, round(steps / len(loader)))
-    scheduler = one_cycle(optimizer, epochs * len(loader))
 
     def thaw(epoch: int) -> None:
         if recipe == "gradual":
@@ -96,17 +122,5 @@ def fine_tune(
         if batch_norm == "frozen":
             freeze(model, batch_norms)
 
-    history = fit(
-        model,
-        loader,
-        fit_options.pop("val_loader", None),
-        loss_fn=nn.CrossEntropyLoss(),
-        optimizer=optimizer,
-        scheduler=scheduler,
-        device=device,
-        epochs=epochs,
-        metrics={"accuracy": accuracy},
-        before_epoch=thaw,
-        **{"progress": False, **fit_options},
-    )
-    return model, history
+    options = dict(rates=rates or RATES[recipe], epochs=epochs, device=device, before_epoch=thaw)
+    return model, tune(model, loader, **options, **fit_options)

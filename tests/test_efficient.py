@@ -18,9 +18,9 @@ from course_utils.efficient import (
     stored_bytes,
     task_state,
     to_int8,
-    tune,
 )
 from course_utils.models import build_classifier, freeze
+from course_utils.recipes import tune
 
 LAYERS = {
     "linear": (lambda: nn.Linear(12, 7), (5, 12)),
@@ -129,7 +129,7 @@ def test_what_trains_is_what_is_stored_and_nothing_else_moves(method):
     """Put into a fresh model, the stored part gives the trained model back, bit for bit."""
     model, images, labels = pocket(method), *batch()
     before = copy.deepcopy(model.state_dict())
-    tune(model, make_loader(images, labels, batch_size=12), steps=12, rates=(1e-2, 1e-2), device="cpu")
+    tune(model, make_loader(images, labels, batch_size=12), rates=(1e-2, 1e-2), epochs=6, device="cpu")
     state = task_state(model)
     counts = "num_batches_tracked"  # how often a mean was updated: nothing is computed with it
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
@@ -152,7 +152,7 @@ def test_trained_parameters_and_bytes_are_ordered():
 
 def test_merging_a_network_gives_the_old_names_and_the_new_outputs():
     model, images, labels = pocket("lora"), *batch()
-    tune(model, make_loader(images, labels, batch_size=12), steps=12, rates=(1e-2, 1e-2), device="cpu")
+    tune(model, make_loader(images, labels, batch_size=12), rates=(1e-2, 1e-2), epochs=6, device="cpu")
     wanted = model.eval()(images)
     merge_lora(model)
     plain = build_classifier("tiny_resnet", 10)

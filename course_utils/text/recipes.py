@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn as nn
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from threadpoolctl import threadpool_limits
 
 from course_utils.device import seed_everything
-from course_utils.models import freeze, parameter_groups, unfreeze
-from course_utils.recipes import one_cycle
+from course_utils.models import freeze, unfreeze
+from course_utils.recipes import tune
 from course_utils.text.encoder import TextClassifier, build_text_classifier
 from course_utils.text.tokens import text_loader
-from course_utils.training import History, accuracy, fit
+from course_utils.training import History
 
 # The learning rates of (head, encoder). Of three or four tried for each recipe on the validation modules, with 20
 # labels a class and three seeds, none was better by more than the spread; other label counts may want others.
@@ -56,32 +55,15 @@ def fine_tune_text(
     model = build_text_classifier(num_classes, weights=weights, pooling=pooling).to(device)
     if recipe in ("probe", "gradual"):
         freeze(model, "encoder")
-    head_rate, encoder_rate = rates or TEXT_RATES[recipe]
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, {model.head_name: head_rate}, default_lr=encoder_rate), weight_decay=0.01
-    )
     loader = text_loader(encoded, labels, batch_size=min(batch_size, len(labels)), shuffle=True, seed=seed)
     epochs = max(1, round(steps / len(loader)))
-    scheduler = one_cycle(optimizer, epochs * len(loader), warm_up)
 
     def thaw(epoch: int) -> None:
         if recipe == "gradual":
             unfreeze(model, [part for part, share in TEXT_THAW_AT.items() if epoch >= min(share * epochs, epochs - 1)])
 
-    history = fit(
-        model,
-        loader,
-        fit_options.pop("val_loader", None),
-        loss_fn=nn.CrossEntropyLoss(),
-        optimizer=optimizer,
-        scheduler=scheduler,
-        device=device,
-        epochs=epochs,
-        metrics={"accuracy": accuracy},
-        before_epoch=thaw,
-        **{"progress": False, **fit_options},
-    )
-    return model, history
+    options = dict(rates=rates or TEXT_RATES[recipe], epochs=epochs, device=device, warm_up=warm_up, before_epoch=thaw)
+    return model, tune(model, loader, **options, **fit_options)
 
 
 def fit_baseline(texts: Sequence[str], labels: torch.Tensor) -> Pipeline:

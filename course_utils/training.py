@@ -248,12 +248,10 @@ def predict(
 @torch.no_grad()
 def _evaluated(model, loader, device, amp, loss_fn=None) -> Iterator[tuple]:
     """(loss, outputs, targets) of every batch, in evaluation mode; the loss is None where no `loss_fn` is given."""
-    modes = [(module, module.training) for module in model.modules()]
     precision = mixed_precision(device) if amp else contextlib.nullcontext()
     device = torch.device(device)
-    model.to(device).eval()
     loss = outputs = None
-    try:
+    with evaluation_mode(model.to(device)):
         for batch in loader:
             try:
                 inputs, targets = batch
@@ -269,6 +267,15 @@ def _evaluated(model, loader, device, amp, loss_fn=None) -> Iterator[tuple]:
             yield loss, outputs, targets
         if outputs is None:
             raise ValueError("The loader gave no batch: there is nothing to evaluate.")
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """`eval()` for the time of the block. Then every module has its own mode again: a frozen one stays in eval."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
     finally:
         for module, mode in modes:
             module.training = mode

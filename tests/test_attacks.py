@@ -7,7 +7,15 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from course_utils.attacks import Attacked, OnPixels, fgsm, input_gradient, pgd, robust_accuracy, train_against_attacks
+from course_utils.beyond.attacks import (
+    Attacked,
+    OnPixels,
+    fgsm,
+    input_gradient,
+    pgd,
+    robust_accuracy,
+    train_against_attacks,
+)
 from course_utils.data import load_digits_rgb, make_loader
 from course_utils.models import build_classifier
 from course_utils.training import accuracy, evaluate

@@ -6,8 +6,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from course_utils.data import make_loader
-from course_utils.efficient import (
+from course_utils.beyond.efficient import (
     METHODS,
     LoRA,
     add_lora,
@@ -19,6 +18,7 @@ from course_utils.efficient import (
     task_state,
     to_int8,
 )
+from course_utils.data import make_loader
 from course_utils.models import build_classifier, freeze
 from course_utils.recipes import tune
 

@@ -8,10 +8,8 @@ import pytest
 import torch
 import torch.nn as nn
 
-from course_utils.commands.grid import rows_of
-from course_utils.data import make_loader
-from course_utils.efficient import stored_bytes
-from course_utils.federated import (
+from course_utils.beyond.efficient import stored_bytes
+from course_utils.beyond.federated import (
     Sent,
     apply_change,
     clipped_mean,
@@ -24,7 +22,9 @@ from course_utils.federated import (
     train_at_home,
     weighted_mean,
 )
-from course_utils.federated_grids import RULES
+from course_utils.beyond.federated_grids import RULES
+from course_utils.commands.grid import rows_of
+from course_utils.data import make_loader
 from course_utils.files import load_results
 from course_utils.models import build_classifier, freeze
 from course_utils.training import TrainingDiverged, fit

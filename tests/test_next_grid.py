@@ -2,9 +2,9 @@
 
 import pytest
 
-from course_utils.attacks import STARTS
+from course_utils.beyond.attacks import STARTS
+from course_utils.beyond.efficient import METHODS
 from course_utils.commands.grid import GRIDS, rows_of
-from course_utils.efficient import METHODS
 from course_utils.files import load_results
 
 # Other processors round differently, and 60 steps carry that into the third digit; see test_grid.py. Of the attacked

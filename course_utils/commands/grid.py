@@ -18,11 +18,11 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from tqdm import tqdm
 
-from course_utils.attacks import STARTS, pgd, robust_accuracy, train_against_attacks
+from course_utils.beyond.attacks import STARTS, pgd, robust_accuracy, train_against_attacks
+from course_utils.beyond.efficient import METHODS, round_frozen_to_int8, tune_part
+from course_utils.beyond.federated_grids import FEDERATED_GRIDS
 from course_utils.clinic import remedies
 from course_utils.data import few_labels, load_digits_rgb, make_loader, random_affine, split_at_random, split_by_group
-from course_utils.efficient import METHODS, round_frozen_to_int8, tune_part
-from course_utils.federated_grids import FEDERATED_GRIDS
 from course_utils.files import RESULTS, write_atomically
 from course_utils.letters import UNSEEN_FONTS, LetterBank
 from course_utils.models import build_classifier

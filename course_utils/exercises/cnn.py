@@ -9,6 +9,7 @@ from course_utils import training
 from course_utils.data import make_loader
 from course_utils.exercises.question import Finding, Mistake, Question, calls
 from course_utils.models import build_classifier, freeze, parameter_groups
+from course_utils.training import evaluation_mode
 
 WHOLE = "by patient, with 20 to 50 % of the images in the test set"
 
@@ -460,14 +461,9 @@ def pocket(classes=10, weights="DEFAULT"):
 def judged_model(model) -> dict:
     """What a model gives for four images, and whether the pretrained backbone is in it. A function makes the model."""
     model = model if isinstance(model, nn.Module) else model()
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad():
-            inputs = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-            outputs = model.eval()(inputs.to(next(model.parameters(), inputs).device)).cpu()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    inputs = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), evaluation_mode(model):
+        outputs = model(inputs.to(next(model.parameters(), inputs).device)).cpu()
     sums = outputs.exp().sum(1) if (outputs <= 0).all() else outputs.sum(1)
     normalised = outputs.ndim == 2 and torch.allclose(sums, torch.ones(len(sums)), atol=1e-3)
     wanted = pocket().state_dict()["conv1.weight"]

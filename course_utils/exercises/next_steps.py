@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from course_utils import attacks
-from course_utils.efficient import LoRA
+from course_utils.beyond import attacks
+from course_utils.beyond.efficient import LoRA
 from course_utils.exercises.cnn import small_net
 from course_utils.exercises.question import Finding, Mistake, Question, calls
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from course_utils.federated import (
+from course_utils.beyond.federated import (
     RATES,
     clipped_mean,
     follow,

@@ -4,7 +4,6 @@ Images are pixels between 0 and 1, and `epsilon` is in the same units: 8 / 255 i
 model that is attacked takes pixels; `OnPixels` makes one out of a model that takes normalised inputs.
 """
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,12 +11,12 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from course_utils.beyond.efficient import epochs_for
 from course_utils.data import make_loader, random_affine
 from course_utils.device import seed_everything
-from course_utils.efficient import epochs_for
 from course_utils.models import build_classifier
 from course_utils.recipes import RATES, tune
-from course_utils.training import accuracy, evaluate
+from course_utils.training import accuracy, evaluate, evaluation_mode
 
 
 class OnPixels(nn.Module):
@@ -78,20 +77,9 @@ def input_gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor)
     No gradient of a parameter is computed or changed, and BatchNorm's statistics stand still.
     """
     images = images.detach().requires_grad_(True)
-    with torch.enable_grad(), _evaluation_mode(model):
+    with torch.enable_grad(), evaluation_mode(model):
         loss = F.cross_entropy(model(images), labels, reduction="sum")
         return torch.autograd.grad(loss, images)[0]
-
-
-@contextlib.contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _check(images: torch.Tensor, epsilon: float) -> None:

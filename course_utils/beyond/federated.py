@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 
+from course_utils.beyond.efficient import stored_bytes, task_state
 from course_utils.data import few_labels, load_digits_rgb, make_loader, random_affine
 from course_utils.device import seed_everything
-from course_utils.efficient import stored_bytes, task_state
 from course_utils.models import build_classifier, freeze
 from course_utils.training import TrainingDiverged, accuracy, evaluate, fit
 

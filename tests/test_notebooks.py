@@ -58,8 +58,11 @@ def test_pictures_have_alt_text_and_exist(path):
         assert (path.parent / target).resolve().is_file(), target
     for cell in code_cells(notebook):
         for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                assert len(output.metadata.get("image/png", {}).get("alt", "")) > 15, cell.source
+            assert "image/png" not in output.get("data", {}), (
+                f"plots.show displays a figure with its text: {cell.source}"
+            )
+            for tag in re.findall(r"<img\b[^>]*>", output.get("data", {}).get("text/html", "")):
+                assert re.search(r'alt="[^"]{16,}"', tag), cell.source
 
 
 def test_links_lead_to_what_exists(path):

@@ -1,19 +1,16 @@
 """A patient at a glance: six curves beside those of healthy runs, and what the curves leave out."""
 
 import functools
-import io
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image as Picture
 
 from course_utils.clinic.diagnoses import number
 from course_utils.clinic.patients import CLINIC, SHIPPED_SEEDS, find
-from course_utils.plots import COLOURS, DASHES
+from course_utils.plots import COLOURS, DASHES, show
 from course_utils.tracking import Series, read_scalars
 
 PANELS = {  # tag -> (title, logarithmic?)
@@ -35,14 +32,9 @@ def healthy_curves() -> list[dict[str, Series]]:
 def show_patient(name: str) -> None:
     """Display a patient's curves, beside those of its healed run and of healthy ones, and what they leave out.
 
-    The picture has 32 colours, a quarter of the bytes: nineteen of them lie in one notebook.
-    Raises ValueError for an unknown patient.
+    The picture has 32 colours: nineteen of them lie in one notebook. Raises ValueError for an unknown patient.
     """
-    figure, content, small = plot_patient(name), io.BytesIO(), io.BytesIO()
-    figure.savefig(content, format="png", bbox_inches="tight")
-    plt.close(figure)
-    Picture.open(content).convert("RGB").quantize(32, dither=Picture.Dither.NONE).save(small, "png", optimize=True)
-    display(Image(small.getvalue()), metadata={"image/png": {"alt": describe(name)}})
+    show(plot_patient(name), alt=describe(name), colours=32)
     print(bedside(find(name).sick_run))
 
 

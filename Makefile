@@ -15,6 +15,13 @@ doctor progress runs prepare pretrain grid pictures screenshots clinic:
 test-browser:
 	$(PYTHON) start.py run -m pytest tests/browser $(ARGS)
 
+test-class:
+	$(PYTHON) start.py run -m pytest tests/classroom $(ARGS)
+	$(PYTHON) start.py test-oldest
+
+slides instructor:
+	$(PYTHON) start.py run -m classroom.$@ $(ARGS)
+
 bench:
 	$(PYTHON) start.py run -m benchmarks $(ARGS)
 
@@ -22,4 +29,4 @@ lint:
 	$(PYTHON) start.py run -m ruff check .
 	$(PYTHON) start.py run -m ruff format --check .
 
-.PHONY: help lab test test-oldest test-browser notebooks lock clean doctor progress runs prepare pretrain grid pictures screenshots clinic bench lint
+.PHONY: help lab test test-oldest test-browser test-class slides instructor notebooks lock clean doctor progress runs prepare pretrain grid pictures screenshots clinic bench lint

@@ -252,7 +252,7 @@ def copy_to(folder):
     added = left = 0
     # The notebooks find the package and the stored results wherever they lie; these they find beside themselves.
     pictures = (("images", "*.png"), ("images", "*", "*.png"))
-    for part in (("notebooks", "*.ipynb"), *pictures, ("benchmarks", "*.md"), ("README.md",)):
+    for part in (("notebooks", "*.ipynb"), *pictures, ("benchmarks", "*.md"), ("docs", "*.md"), ("README*.md",)):
         for source in glob.glob(os.path.join(glob.escape(ROOT), *part)):
             target = os.path.join(folder, os.path.relpath(source, ROOT))
             if os.path.lexists(target):

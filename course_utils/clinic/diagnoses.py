@@ -64,13 +64,13 @@ DIAGNOSES = {
     ),
     "inputs not normalised": Diagnosis(
         "Inputs that are not normalised have a mean far from 0 when the network gets them.",
-        "Print mean and deviation of a batch as the network gets it.",
+        "Print mean and standard deviation of a batch as the network gets it.",
         "Pass every image through model.input_spec.",
         (above("input_offset", 0.5),),
     ),
     "validation inputs differ": Diagnosis(
         "Where validation images are prepared in another way, their mean is not that of the training images.",
-        "Compare mean and deviation of a training batch and a validation batch; validate on training images.",
+        "Compare mean and standard deviation of a training batch and a validation batch; validate on training images.",
         "Prepare both in one place.",
         (above("input_shift", 0.5),),
     ),

@@ -45,7 +45,7 @@ class RunLogger:
     `writer` is the tensorboardX.SummaryWriter, for whatever else it can log.
 
     Raises FileExistsError where the directory holds a run and `resume` was not asked for, and where another logger
-    has it open, in this process or in another one.
+    has it open, in this process or in another one; OSError, at the next value, when the disk is full.
     """
 
     def __init__(self, run_dir: Path | str, *, resume: bool = False, purge_step: int | None = None):
@@ -176,6 +176,7 @@ class RunLogger:
         """Raise ValueError where TensorBoard would not show a value under this tag and at this step."""
         if self.closed:
             raise ValueError(f"The logger of {self.run_dir.name} is closed; RunLogger(..., resume=True) goes on.")
+        self._check_thread()
         if not isinstance(step, int | np.integer) or step < 0:
             raise ValueError(f"A step must be a whole number from 0, not {step!r}: TensorBoard knows no others.")
         if tag not in self.last_step and not re.fullmatch(r"[-\w.][-\w./]*", tag):
@@ -189,6 +190,20 @@ class RunLogger:
                 "every call of fit a directory of its own."
             )
 
+    def _check_thread(self) -> None:
+        """Raise OSError where the thread that writes has ended: its queue would fill, and the training stand still."""
+        events = self.writer.file_writer.event_writer
+        if events._worker.is_alive():
+            return
+        events._event_queue.cancel_join_thread()  # else Python, at its end, waits for what nobody takes any more,
+        events._closed = True  # and tensorboardX for its thread
+        self.closed = True
+        self._unlock()
+        raise OSError(
+            f"The log of {self.run_dir.name} can no longer be written; the reason is above (a full disk, mostly). What "
+            "was written before that can be read. Make room, and go on with RunLogger(..., resume=True)."
+        )
+
     def purge_from(self, step: int) -> None:
         """Tell the readers to forget what an interrupted run logged after `step`: the run goes on from there.
 
@@ -200,9 +215,11 @@ class RunLogger:
 
     def close(self) -> None:
         """Write what is still waiting. Only now is everything sure to be in the file: flush() alone does not do it."""
-        self.closed = True
-        self.writer.close()
-        self._unlock()
+        if not self.closed:
+            self._check_thread()
+            self.closed = True
+            self.writer.close()
+            self._unlock()
 
     def __enter__(self) -> "RunLogger":
         return self

@@ -439,7 +439,24 @@ KNOWN = [
     ),
     ("next_steps.q5", "answer = round(255 * 0.03, 2)", ["0.03 times 0.35"]),
     ("next_steps.q5", "answer = 0.03 / 0.35 * 255", ["wrong way round"]),
+    (
+        "text.q3",
+        "def answer(ids, chosen):\n    ids[~chosen] = -100\n    return ids",
+        ["written them into `input_ids`"],
+    ),
+    (
+        "text.q4",
+        "answer = lambda n, top: sum(max(0, x + 2 - top) for x in n) / sum(x + 2 for x in n)",
+        ["[CLS] and [SEP] among"],
+    ),
+    (
+        "text.q5",
+        "def answer(step, total, warm_up, peak):\n    if step < warm_up:\n        return peak * (step + 1) / warm_up",
+        ["None", "`return`"],
+    ),
     ("recommender.q1", "import math\nanswer = math.log(1 + 20)", ["sampled softmax", "one out of two"]),
+    ("recommender.q1", "answer = 0.7", ["too large"]),
+    ("recommender.q2", "answer = lambda r, v: len(set(r) & v) / min(len(r), len(v))", ["smaller number"]),
     ("recommender.q1", "import math\nanswer = -math.log2(0.5)", ["in bits"]),
     (
         "recommender.q2",
@@ -854,6 +871,28 @@ def test_a_broken_progress_file_costs_only_the_memory(progress, content, capsys)
     QUESTIONS["loss.q1"].check(3.61)
     assert "RIGHT" in capsys.readouterr().out
     assert memory.remembered() == {"loss.q1": "right"}
+
+
+def test_the_progress_of_a_class_is_one_table(tmp_path, capsys):
+    (tmp_path / "anna.json").write_text('{"loss.q1": "right", "loss.q2": "tried", "clinic.ada": "right"}')
+    (tmp_path / "bo.json").write_text('{"loss.q1": "right", "cnn.q1": "right", "loss.q2": "tried", "cnn.q2": "tried"}')
+    assert main(["progress", str(tmp_path)]) == 0
+    head, anna, bo, of, *stuck = capsys.readouterr().out.splitlines()
+    assert anna.split()[0] == "anna" and anna.split()[-1] == "1", "patients of the clinic are no exercises"
+    right = dict(zip(head.split(), bo.split()[1:], strict=True))
+    assert (right["02"], right["03"], right["all"]) == ("1", "1", "2")
+    assert of.split()[-1] == str(len(QUESTIONS))
+    assert stuck == ["tried, and not yet right: loss.q2 (2)", "tried, and not yet right: cnn.q2 (1)"]
+
+
+def test_a_file_of_the_class_that_cannot_be_read_is_named(tmp_path, capsys):
+    (tmp_path / "anna.json").write_text("[]")
+    assert main(["progress", str(tmp_path / "anna.json")]) == 1
+    assert "anna.json is no progress file" in capsys.readouterr().err
+    assert main(["progress", str(tmp_path / "nobody.json")]) == 1
+    (tmp_path / "anna.json").write_text("{}")
+    assert main(["progress", str(tmp_path / "anna.json"), str(tmp_path / "anna.json")]) == 1
+    assert "a name of its own" in capsys.readouterr().err
 
 
 def test_where_nothing_can_be_written_the_check_still_answers(tmp_path, monkeypatch, capsys):

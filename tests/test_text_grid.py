@@ -17,6 +17,7 @@ AGAIN = {
         dict(recipe="probe", labels_per_class=5, seed=1),
         dict(recipe="gradual", labels_per_class=20, seed=2),
         dict(recipe="tf-idf", labels_per_class=80, seed=0),
+        dict(recipe="full at its own rate", labels_per_class=80, seed=1),
     ],
     "text_mistakes": [dict(way="8 tokens", labels_per_class=80, seed=1)],
     "text_rates": [dict(rate=0.001, warm_up=0.0, labels_per_class=80, seed=0)],

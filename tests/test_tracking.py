@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
+from own_disk import mounting
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -639,3 +640,24 @@ def test_the_benchmark_of_its_cost_runs():
 
     found = measure(rounds=2, steps=1, calls=20)
     assert [len(values) for values in found.values()] == [2, 2, 2] and min(found["step"]) > 0
+
+
+def test_a_full_disk_ends_the_training_and_does_not_hold_it_up(tmp_path):
+    """tensorboardX's thread dies of it, and what is handed to it then fills a queue that nobody empties."""
+    program = """
+        import sys
+        from course_utils.tracking import RunLogger, read_scalars
+
+        try:
+            with RunLogger(sys.argv[1] + "/run") as logger:
+                for step in range(20000):
+                    logger.log_scalars({"loss/step": 0.5}, step)
+        except OSError as error:
+            print(error)
+            print("read back:", len(read_scalars(sys.argv[1] + "/run")["loss/step"].steps))
+    """
+    command = [*mounting("size=200k"), tmp_path, sys.executable, "-c", textwrap.dedent(program), tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)  # it would last for ever
+    assert "The log of run can no longer be written" in done.stdout, done.stderr
+    assert 1000 < int(done.stdout.split("read back:")[1]) < 20000
+    assert "No space left on device" in done.stderr

@@ -41,7 +41,7 @@ def opinion_on(name: str, diagnosis: str) -> Reply:
 q1 = Question(
     name="clinic.q1",
     title="The first loss",
-    text="A pretrained backbone gets a fresh head for 37 classes, and the loss is cross-entropy. Before the first "
+    text="A pretrained backbone gets a new head for 37 classes, and the loss is cross-entropy. Before the first "
     "step, near which number should the loss be? Two digits behind the point are enough.",
     fills="first_loss",
     kind="value",

@@ -22,12 +22,21 @@ def progress_file() -> Path:
     return folder / "finetune-course" / "progress.json"
 
 
+def states_in(file: Path) -> dict[str, str]:
+    """{question: "right" or "tried"} of a progress file. Raises OSError, or ValueError where it is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is no progress file: it should hold what `progress` names at its end.")
+    return {name: state for name, state in content.items() if state in ("right", "tried")}
+
+
 def remembered() -> dict[str, str]:
-    """{question: "right" or "tried"}; empty where the file is missing, broken, or not to be read."""
+    """The same of one's own file; empty where that is missing, broken, or not to be read."""
     with suppress(OSError, ValueError, RuntimeError):
-        content = json.loads(progress_file().read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return {name: state for name, state in content.items() if state in ("right", "tried")}
+        return states_in(progress_file())
     return {}
 
 

@@ -15,7 +15,7 @@ q1 = Question(
     fills="first_loss",
     kind="value",
     right=math.log(2),
-    tolerance=8e-3,
+    tolerance=2e-3,
     praise="The sigmoid of 0 is one half, and the loss a mean over pairs: ln 2, however many others there are.",
     mistakes=(
         Mistake(
@@ -54,6 +54,7 @@ q2 = Question(
         ("five songs, two of them among four relevant ones", lists),
         ("three songs and one relevant one", lambda: ([5, 6, 8], {8})),
         ("two songs, none of them relevant", lambda: ([5, 6], {1, 2, 3})),
+        ("two songs, one of them among three relevant ones", lambda: ([5, 2], {1, 2, 3})),
     ),
     praise="What was found, over what there was to find.",
     mistakes=(
@@ -73,6 +74,12 @@ q2 = Question(
             "the count",
             lambda recommended, relevant: len(set(recommended) & relevant),
             "That is the number of hits. Divide it by the number of relevant songs.",
+        ),
+        Mistake(
+            "the shorter of the two",
+            lambda recommended, relevant: len(set(recommended) & relevant) / min(len(recommended), len(relevant)),
+            "You divide by the length of the list where that is the smaller number. Some papers define recall so, "
+            "since no list of two can hold three songs; here it is the share of all that there was to find ({want}).",
         ),
     ),
     hints=("How many of the recommended songs are relevant?", "Divide by `len(relevant)`."),
@@ -113,6 +120,12 @@ q3 = Question(
             lambda days, border: torch.arange(len(days)) < int((days < border).sum()),
             "You take the first rows of the table. They are in no order here; a table by users, for instance, would "
             "put some users wholly into the test.",
+        ),
+        Mistake(
+            "the days themselves",
+            lambda days, border: days[days < border],
+            "You return the days that were chosen. A mask is the comparison itself: True or False for each click, so "
+            "that it can choose from the users and the songs too.",
         ),
     ),
     hints=("Compare each day with the border.", "`days < border` is a bool tensor already."),
@@ -202,6 +215,12 @@ q5 = Question(
             "divided by all cells",
             lambda vectors: 1 - ((vectors @ vectors.T).sum() - len(vectors)) / len(vectors) ** 2,
             "The diagonal is left out of the sum, which is right; the number of pairs is k (k - 1), not k squared.",
+        ),
+        Mistake(
+            "each pair once, divided by twice as many",
+            lambda vectors: 1 - (vectors @ vectors.T).triu(1).sum() / (len(vectors) * (len(vectors) - 1)),
+            "You add up each pair once, above the diagonal, and divide by k (k - 1), which counts each pair twice. Of "
+            "pairs in no order there are half as many.",
         ),
         Mistake(
             "likeness",

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from course_utils.exercises.question import Mistake, Question, calls
+from course_utils.exercises.question import Finding, Mistake, Question, calls
 
 q1 = Question(
     name="text.q1",
@@ -14,7 +14,7 @@ q1 = Question(
     fills="first_loss",
     kind="value",
     right=math.log(8000),
-    tolerance=2e-3,
+    tolerance=1e-3,
     praise="An even guess among V tokens costs ln V. A first loss far from that tells of a fault before any training.",
     mistakes=(
         Mistake(
@@ -115,6 +115,24 @@ def masked_batch() -> tuple[torch.Tensor, torch.Tensor]:
     return input_ids, chosen
 
 
+def targets_and_inputs(make_targets):
+    """The targets, their type, and whether the inputs are still what they were."""
+    inputs = masked_batch()
+    label = "for two texts, one of them padded"
+    try:
+        targets = make_targets(*inputs)
+    except Exception as error:
+        error.add_note(label)
+        raise
+    kept = all(torch.equal(one, other) for one, other in zip(inputs, masked_batch(), strict=True))
+    kind = str(getattr(targets, "dtype", torch.int64)).removeprefix("torch.")
+    return {
+        f"What your function returns {label}": targets,
+        "The type of your targets": Finding(kind),
+        "What is left of the inputs": Finding("as it was" if kept else "changed"),
+    }
+
+
 q3 = Question(
     name="text.q3",
     title="What the loss is to look at",
@@ -123,7 +141,7 @@ q3 = Question(
     "such that the loss counts these places and no others. Change neither input.",
     fills="make_targets",
     right=lambda input_ids, chosen: torch.where(chosen, input_ids, -100),
-    observe=calls(("two texts, one of them padded", masked_batch)),
+    observe=targets_and_inputs,
     praise="-100 is the `ignore_index` of PyTorch's cross-entropy, so neither padding nor words in plain sight count.",
     mistakes=(
         Mistake(
@@ -148,6 +166,18 @@ q3 = Question(
             lambda input_ids, chosen: torch.where(input_ids > 0, input_ids, -100),
             "Padding is left out, which is right; words in plain sight still count, and copying them is no task. "
             "Count the chosen places alone.",
+        ),
+        Mistake(
+            "written into the input",
+            lambda input_ids, chosen: input_ids.masked_fill_(~chosen, -100),
+            "The targets are right, but you have written them into `input_ids`, and whoever gave you the tokens has "
+            "them no more. `clone()` them first, or use `torch.where`, which makes a new tensor.",
+        ),
+        Mistake(
+            "fractions",
+            lambda input_ids, chosen: torch.where(chosen, input_ids, -100.0),
+            "The values are right and the type is not: your targets are fractions, and cross-entropy takes class "
+            "numbers as whole numbers, int64. Write `-100`, without a point.",
         ),
         Mistake(
             "the chosen tokens as one list",
@@ -211,6 +241,14 @@ q4 = Question(
             "You take the mean of each text's own share, so that a short text weighs as much as a long one. Count the "
             "tokens over all texts, and divide once.",
         ),
+        Mistake(
+            "[CLS] and [SEP] counted as tokens of the text",
+            lambda lengths, limit: (
+                1 - sum(min(length + 2, limit) for length in lengths) / sum(length + 2 for length in lengths)
+            ),
+            "You count [CLS] and [SEP] among the tokens of the texts: {got} in place of {want}. `lengths` is without "
+            "them, and no cut takes them away. Divide by `sum(lengths)`.",
+        ),
     ),
     hints=(
         "Of one text, `min(length, max_length - 2)` tokens stay.",
@@ -236,12 +274,13 @@ def whole_schedule(function):
         label = f"{total} steps with a warm-up of {warm_up}"
         try:
             rates = [function(step, total, warm_up, peak) for step in range(total)]
+            rates = [rate.item() if isinstance(rate, torch.Tensor) else rate for rate in rates]
         except Exception as error:
             error.add_note(f"for {label}")
             raise
-        known = all(isinstance(rate, int | float) and not isinstance(rate, bool) for rate in rates)
+        odd = [rate for rate in rates if not isinstance(rate, int | float) or isinstance(rate, bool)]
         seen[f"The list of the rates that your function gives for {label}, divided by the highest,"] = (
-            torch.tensor(rates, dtype=torch.double) / peak if known else rates[0]
+            odd[0] if odd else torch.tensor(rates, dtype=torch.double) / peak
         )
     return seen
 
@@ -276,6 +315,14 @@ q5 = Question(
             ),
             "The fall is reckoned from step 0, so that the rate jumps down where the warm-up ends. It begins at "
             "`warm_up`, and has `total - warm_up` steps.",
+        ),
+        Mistake(
+            "0 one step too early",
+            lambda step, total, warm_up, peak: (
+                peak * (step + 1) / warm_up if step < warm_up else peak * (total - 1 - step) / (total - 1 - warm_up)
+            ),
+            "Your rate is 0 at the last step that is taken, `total - 1`: that batch is computed and teaches nothing. "
+            "It reaches 0 at step `total`, after the last one.",
         ),
         Mistake(
             "no warm-up",

@@ -69,7 +69,8 @@ def fine_tune_text(
 def fit_baseline(texts: Sequence[str], labels: torch.Tensor) -> Pipeline:
     """TF-IDF with logistic regression: a text is the bag of its words, each word weighs more the rarer it is.
 
-    Returns a fitted pipeline of scikit-learn; `score(texts, labels)` gives its accuracy.
+    Returns a fitted pipeline of scikit-learn; `score(texts, labels)` gives its accuracy. Of C = 0.1, 1, 10 and 100 none
+    is better by more than the spread, on the validation modules, with 5, 20 or 80 labels a class and three seeds.
     """
     baseline = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=10, max_iter=1000))
     with threadpool_limits(1):  # more threads wait for each other (measured: 9 s, in place of 0.3)

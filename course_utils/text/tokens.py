@@ -48,8 +48,8 @@ def encode(
     unread = {tokenizer.token_to_id(name) for name in ("[UNK]", "[CLS]", "[SEP]")}
     for number, (text, ids) in enumerate(zip(texts, rows, strict=True)):
         if unread.issuperset(ids):
-            what = f"no token that the tokeniser knows: {text[:40]!r}" if text.strip() else "empty"
-            raise ValueError(f"Text {number} is {what}. Leave such texts out: there is nothing in them to read.")
+            what = f"has no token that the tokeniser knows: {text[:40]!r}" if text.strip() else "is empty"
+            raise ValueError(f"Text {number} {what}. Leave such texts out: there is nothing in them to read.")
         if len(ids) > max_length and not cut:
             raise ValueError(
                 f"Text {number} has {len(ids)} tokens, with [CLS] and [SEP], and {max_length} are allowed. Shorten it, "

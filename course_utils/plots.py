@@ -15,8 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from sklearn.metrics import ConfusionMatrixDisplay
 
-# Okabe and Ito's palette, told apart with any colour vision. Source: jfly.uni-koeln.de/color.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Told apart with any colour vision, and each at least 3:1 against white, as WCAG 2.2 (1.4.11) asks of what carries
+# meaning. They are Okabe and Ito's colours (jfly.uni-koeln.de/color), but for their orange and sky blue, which are too
+# pale on white: a wine red and an indigo stand in their places.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#942D5C", "#332288", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -113,10 +115,12 @@ def plot_spread(
 def plot_confusion(targets: torch.Tensor, predicted: torch.Tensor, class_names: Sequence[str], *, title: str) -> Figure:
     """How often each class (rows) was taken for each other (columns); both (N,) of class numbers."""
     figure, ax = plt.subplots(figsize=(5, 4.4), layout="constrained")
-    ConfusionMatrixDisplay.from_predictions(
+    shown = ConfusionMatrixDisplay.from_predictions(
         targets.numpy(), predicted.numpy(), labels=range(len(class_names)), display_labels=class_names,
         cmap="Blues", colorbar=False, ax=ax, xticks_rotation="vertical" if max(map(len, class_names)) > 2 else 0,
     )  # fmt: skip
+    for number, count in zip(shown.text_.flat, shown.confusion_matrix.flat, strict=True):
+        number.set_color("white" if shown.im_.norm(count) > 0.715 else "black")  # at least 4.5:1 against its cell
     ax.set(title=title, xlabel="predicted class", ylabel="true class")
     return figure
 

@@ -14,11 +14,11 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.pylabtools import select_figure_formats
 from IPython.utils.capture import capture_output
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex
 from PIL import Image
 from traitlets.config import Config
 
-from course_utils.plots import COLOURS, plot_confusion, plot_curves, plot_history, plot_images, plot_spread, show
+from course_utils.plots import plot_confusion, plot_curves, plot_history, plot_images, plot_spread, show
 from course_utils.training import History
 
 LABELS = dict(title="More labels help", xlabel="labels a class", ylabel="accuracy")
@@ -61,50 +61,6 @@ def assert_told_apart(lines):
     looks = [(to_hex(line.get_color()), line._unscaled_dash_pattern, line.get_marker()) for line in lines]
     for (colour, *style), (other_colour, *other_style) in itertools.combinations(looks, 2):
         assert colour != other_colour and style != other_style
-
-
-# --- the palette ----------------------------------------------------------------------------------------------------
-
-# Linear RGB -> linear RGB as it looks with one kind of cone missing, at full strength.
-# Source: Machado, Oliveira and Fernandes 2009, doi:10.1109/TVCG.2009.113, table 1.
-VISION = {
-    "full": np.eye(3),
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-}
-
-
-def lab(colour, vision):
-    """CIE L*a*b* of a colour as somebody with that vision sees it (D65)."""
-    rgb = np.array(to_rgb(colour))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(np.array(vision) @ linear, 0, 1)
-    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ seen
-    ratio = xyz / [0.9505, 1.0, 1.089]
-    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio * 841 / 108 + 4 / 29)
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-
-@pytest.mark.parametrize("vision", VISION)
-def test_all_colours_can_be_told_apart_with_any_colour_vision(vision):
-    """A difference of about 2 can just be seen side by side; thin lines need far more."""
-    for one, other in itertools.combinations(COLOURS, 2):
-        distance = np.linalg.norm(lab(one, VISION[vision]) - lab(other, VISION[vision]))
-        assert distance > 9, (one, other)
-
-
-def test_the_distances_are_measured_rightly():
-    """The check above would find red and green that only their hue tells apart."""
-    red, green = "#C25B00", "#7A7A00"
-    assert np.linalg.norm(lab(red, VISION["full"]) - lab(green, VISION["full"])) > 35
-    assert np.linalg.norm(lab(red, VISION["deuteranopia"]) - lab(green, VISION["deuteranopia"])) < 9
-    assert lab("white", VISION["full"]) == pytest.approx([100, 0, 0], abs=0.1)
-
-
-def test_every_colour_stands_out_from_the_paper():
-    for colour in COLOURS:
-        assert lab(colour, VISION["full"])[0] < 75, colour
 
 
 # --- the charts -----------------------------------------------------------------------------------------------------

@@ -22,6 +22,10 @@ PANELS = {  # tag -> (title, logarithmic?)
     "update/backbone": ("step length, backbone", True),
 }
 
+# The sick run, its healed one, a third: they stay apart from one another, and from the band behind them.
+LINES = (COLOURS[1], COLOURS[0], COLOURS[6])
+BAND = {"facecolor": "#E8E8E8", "edgecolor": "#767676", "linewidth": 0.5}
+
 
 @functools.cache
 def healthy_curves() -> list[dict[str, Series]]:
@@ -62,7 +66,7 @@ def plot_patient(name: str, *, healed: bool = True) -> Figure:
 
 def plot_beside_healthy(runs: dict[str, dict[str, Series]], *, title: str) -> Figure:
     """Six panels with the curves {run: {tag: Series}} of up to three runs over the grey range of healthy ones."""
-    figure, axes = plt.subplots(2, 3, figsize=(9.2, 3.7), dpi=75, layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(9.2, 3.7), dpi=96, layout="constrained")
     for (tag, (panel, logarithmic)), ax in zip(PANELS.items(), axes.flat, strict=True):
         draw_panel(ax, tag, runs)
         ax.set_title(panel, fontsize=9)
@@ -84,12 +88,12 @@ def draw_panel(ax: Axes, tag: str, runs: dict[str, dict[str, Series]]) -> None:
     """One curve of each run, over the range of the healthy ones; a logarithmic scale leaves out 0."""
     healthy = [curves[tag] for curves in healthy_curves()]
     values = np.array([series.values for series in healthy])
-    ax.fill_between(healthy[0].steps, values.min(axis=0), values.max(axis=0), color="#BBBBBB", label="healthy, 5 seeds")
+    ax.fill_between(healthy[0].steps, values.min(axis=0), values.max(axis=0), **BAND, label="healthy, 5 seeds")
     for i, (name, curves) in enumerate(runs.items()):
         steps, values = curves[tag].steps, np.array(curves[tag].values, dtype=float)
         if PANELS[tag][1]:
             values = np.where(values > 0, values, np.nan)
-        ax.plot(steps, values, color=COLOURS[1 + i], linestyle=DASHES[i], linewidth=1.6, label=name)
+        ax.plot(steps, values, color=LINES[i], linestyle=DASHES[i], linewidth=1.6, label=name)
 
 
 def bedside(run_dir: Path | str) -> str:

@@ -153,7 +153,7 @@ def draw_runs(runs: Mapping[str, list[History]]) -> Figure:
     for axes, measure, title in zip(panels, ("loss", "accuracy"), ("Loss", "Accuracy"), strict=True):
         for i, (name, histories) in enumerate(runs.items()):
             epochs, lines = histories[0]["epoch"], np.array([history[f"val_{measure}"] for history in histories])
-            axes.plot(epochs, lines.T, color=COLOURS[i], linestyle=DASHES[i], linewidth=0.8, alpha=0.5)
+            axes.plot(epochs, lines.T, color=COLOURS[i], linestyle=DASHES[i], linewidth=0.8)
             axes.plot(
                 epochs,
                 lines.mean(0),

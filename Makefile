@@ -19,7 +19,7 @@ test-class:
 	$(PYTHON) start.py run -m pytest tests/classroom $(ARGS)
 	$(PYTHON) start.py test-oldest
 
-slides instructor:
+slides instructor results:
 	$(PYTHON) start.py run -m classroom.$@ $(ARGS)
 
 bench:
@@ -29,4 +29,4 @@ lint:
 	$(PYTHON) start.py run -m ruff check .
 	$(PYTHON) start.py run -m ruff format --check .
 
-.PHONY: help lab test test-oldest test-browser test-class slides instructor notebooks lock clean doctor progress runs prepare pretrain grid pictures screenshots clinic bench lint
+.PHONY: help lab test test-oldest test-browser test-class slides instructor results notebooks lock clean doctor progress runs prepare pretrain grid pictures screenshots clinic bench lint

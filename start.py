@@ -49,6 +49,8 @@ NO_VENV = """Python could not make an environment; its own message is above.
 On Debian and Ubuntu the missing part is: apt install python3-venv"""
 NOT_REMOVED = """Could not remove {folder}: {error}.
 Close JupyterLab and every terminal that uses it, and call this again."""
+NOT_YOURS = """The environment {folder} has to be made anew, and you may not write there.
+Ask whoever set it up to call: python start.py run --version"""
 NOT_COPIED = """Could not copy the notebooks to {folder}: {error}.
 Name a folder that you may write into: start.py lab --copy DIR"""
 NOT_INSTALLED = """The installation did not finish; pip's own message is above. Call this again to go on.
@@ -127,7 +129,11 @@ def why_anew(folder, made, wanted):
 @contextlib.contextmanager
 def alone(folder):
     """One installation at a time. The system frees the lock when its last holder ends, even a killed one."""
-    with io.open(folder + ".lock", "ab") as lock:
+    try:
+        lock = io.open(folder + ".lock", "ab")
+    except PermissionError:
+        stop(NOT_YOURS.format(folder=folder))
+    with lock:
         told = False
         while not locked(lock):
             if not told:

@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
     elif failed:
         print(f"\nTo mend before the course can run: {', '.join(failed)}. Then call the doctor again.")
+        print(f"More on each: {', '.join(f'docs/troubleshooting.md#{name}' for name in failed)}")
     else:
         print("\nNothing stands in the way of the course.")
     return 1 if failed else 0

@@ -11,17 +11,17 @@ q1 = Question(
     name="recommender.q1",
     title="The first loss of BPR",
     text="Before any training, all scores are nearly equal. What is the BPR loss then, to two decimals? (BPR is the "
-    "mean of $-\\ln \\sigma(s_{clicked} - s_{other})$; there are 20 others for each clicked song.)",
+    "mean of $-\\log \\sigma(s_{clicked} - s_{other})$; there are 20 others for each clicked song.)",
     fills="first_loss",
     kind="value",
     right=math.log(2),
     tolerance=2e-3,
-    praise="The sigmoid of 0 is one half, and the loss a mean over pairs: ln 2, however many others there are.",
+    praise="The sigmoid of 0 is one half, and the loss a mean over pairs: log 2, however many others there are.",
     mistakes=(
         Mistake(
             "sampled softmax",
             math.log(21),
-            "ln 21 is the first loss of the sampled softmax, which picks one out of 21. BPR compares pairs: one out of "
+            "log 21 is the first loss of the sampled softmax, which picks one out of 21. BPR compares pairs: one out of "
             "two, each time.",
         ),
         Mistake("the sum over pairs", 20 * math.log(2), "That is the sum over the 20 pairs. The loss is their mean."),
@@ -32,7 +32,7 @@ q1 = Question(
             "the probability", 0.5, "That is the sigmoid itself. The loss is minus its logarithm, and so is larger."
         ),
     ),
-    hints=("What is the sigmoid of a difference of 0?", "The loss is $-\\ln 0.5$, for each pair and so for the mean."),
+    hints=("What is the sigmoid of a difference of 0?", "The loss is $-\\log 0.5$, for each pair and so for the mean."),
     solution_code="""import math
 
 first_loss = math.log(2)""",

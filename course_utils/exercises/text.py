@@ -15,7 +15,7 @@ q1 = Question(
     kind="value",
     right=math.log(8000),
     tolerance=1e-3,
-    praise="An even guess among V tokens costs ln V. A first loss far from that tells of a fault before any training.",
+    praise="An even guess among V tokens costs log V. A first loss far from that tells of a fault before any training.",
     mistakes=(
         Mistake(
             "logarithm to base 2",
@@ -41,7 +41,7 @@ q1 = Question(
     ),
     hints=(
         "What probability does the right token get?",
-        "The loss is $-\\ln p$, with p = 1/8000.",
+        "The loss is $-\\log p$, with p = 1/8000.",
     ),
     solution_code="""import math
 

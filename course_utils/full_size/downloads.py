@@ -34,7 +34,7 @@ class RemoteFile(NamedTuple):
     """A file that is known before it is there."""
 
     name: str  # in its folder; a "/" in it makes a sub-folder
-    checksum: str  # "sha256:" or "md5:" and the hexadecimal digits, all or the first of them
+    checksum: str  # "sha512:", "sha256:" or "md5:" and the hexadecimal digits, all or the first of them
     size: int  # bytes
     sources: tuple[str, ...]  # addresses, tried in this order
     slack: int = 0  # bytes by which the size may be off, where it was published rounded

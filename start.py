@@ -129,11 +129,9 @@ def why_anew(folder, made, wanted):
 @contextlib.contextmanager
 def alone(folder):
     """One installation at a time. The system frees the lock when its last holder ends, even a killed one."""
-    try:
-        lock = io.open(folder + ".lock", "ab")
-    except PermissionError:
+    if not os.access(os.path.dirname(folder), os.W_OK):
         stop(NOT_YOURS.format(folder=folder))
-    with lock:
+    with io.open(folder + ".lock", "ab") as lock:
         told = False
         while not locked(lock):
             if not told:

@@ -559,3 +559,10 @@ def test_every_target_of_the_makefile_is_a_command(start):
 def test_a_variable_given_to_make_reaches_start_py():
     command = ["make", "--silent", "lab", "COURSE_TORCH=cpu", "PYTHON=printenv COURSE_TORCH #"]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "cpu"
+
+
+def test_an_environment_of_somebody_elses_is_not_made_anew(start, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(tmp_path))  # root may write anywhere
+    with pytest.raises(SystemExit, match="you may not write there"):
+        start.environment(str(tmp_path / "theirs"), "")
+    assert not list(tmp_path.iterdir())

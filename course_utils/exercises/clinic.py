@@ -47,15 +47,18 @@ q1 = Question(
     kind="value",
     right=math.log(37),
     tolerance=0.01,
-    praise="log 37: the loss of one who gives each class the same chance. Twice that, and you look at the head's scale, "
-    "or at the inputs; far less, and something gives the answer away.",
+    praise="log 37: the loss of one who gives each class the same chance. Twice that, and you look at the head's "
+    "scale, or at the inputs; far less, and something gives the answer away.",
     mistakes=(
         Mistake("log 10", math.log(10), "That is the value for the ten digits. Here there are 37 classes."),
         Mistake("log2", math.log2(37), "That is in bits. PyTorch's cross-entropy takes the natural logarithm."),
         Mistake("log10", math.log10(37), "That is the logarithm to base 10. PyTorch takes the natural one."),
         Mistake("the chance", 1 / 37, "That is the chance of a right guess. The loss is minus its logarithm."),
     ),
-    hints=("What chance does somebody who knows nothing give to each class?", "The loss is -log(1 / K), which is log K."),
+    hints=(
+        "What chance does somebody who knows nothing give to each class?",
+        "The loss is -log(1 / K), which is log K.",
+    ),
     solution_code="import math\n\nfirst_loss = math.log(37)",
 )
 

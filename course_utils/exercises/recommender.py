@@ -21,8 +21,8 @@ q1 = Question(
         Mistake(
             "sampled softmax",
             math.log(21),
-            "log 21 is the first loss of the sampled softmax, which picks one out of 21. BPR compares pairs: one out of "
-            "two, each time.",
+            "log 21 is the first loss of the sampled softmax, which picks one out of 21. BPR compares pairs: one out "
+            "of two, each time.",
         ),
         Mistake("the sum over pairs", 20 * math.log(2), "That is the sum over the 20 pairs. The loss is their mean."),
         Mistake(

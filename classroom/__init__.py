@@ -1,0 +1,1 @@
+"""What a teacher makes from the course: slides, and the notebooks with solutions."""

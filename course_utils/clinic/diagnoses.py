@@ -211,7 +211,7 @@ CHART = {
         "validate on training images",
         "prepare both in one place",
     ),
-    "dead layer": ("loss at ln K, tiny gradient", "channels that are always 0", "bias at 0, lower rate"),
+    "dead layer": ("loss at log K, tiny gradient", "channels that are always 0", "bias at 0, lower rate"),
     "frozen by mistake": ("a gradient, and no step", "a weight before and after", "optimiser holds all weights"),
     "BatchNorm drifts": ("no step, yet means move", "running means, an epoch on", "freeze BatchNorm, too"),
     "rate too low": ("short steps, large gradient", "ten times the rate", "raise by tens"),

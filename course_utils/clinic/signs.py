@@ -11,7 +11,7 @@ from course_utils.tracking import Series, read_scalars
 # What each sign is.
 MEANING = {
     "first_loss": "the loss of the first step",
-    "first_loss_excess": "the first loss less ln K, the loss of one who knows nothing of K classes",
+    "first_loss_excess": "the first loss less log K, the loss of one who knows nothing of K classes",
     "fall": "the share of the first loss that is gone after a quarter of the steps",
     "peak": "the largest loss of a step, as a multiple of the first",
     "lowest_loss": "the lowest loss of a step",

@@ -178,7 +178,8 @@ def draw_runs(runs: Mapping[str, list[History]]) -> Figure:
 def decision_chart() -> Figure:
     """The clinic's questions from top to bottom, and for each answer "no" what shows, what proves it, what cures it."""
     row, gap, columns = 2.6, 1.6, (28.4, 48.4, 68.2, 88.2)  # centres of the columns; units: a tenth of an inch
-    height = row * len(CHART) + gap * len(QUESTIONS) + 6
+    rows = {question: max(len(names), 1.5) for question, names in QUESTIONS.items()}  # a question takes two lines
+    height = row * sum(rows.values()) + gap * len(QUESTIONS) + 6
     figure = Figure(figsize=(10, height / 10))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 100), ylim=(0, height))
     axes.set_axis_off()
@@ -187,7 +188,7 @@ def decision_chart() -> Figure:
         axes.text(x, top, head, fontsize=12, weight="bold", ha="center", va="center")
     top -= 2.5
     for i, (question, names) in enumerate(QUESTIONS.items()):
-        bottom = top - row * len(names)
+        bottom = top - row * rows[question]
         middle = (top + bottom) / 2
         for x, width, colour in ((9.5, 17, "#F4F4F4"), (58.5, 80, "#DCEBF7")):
             axes.add_patch(
@@ -196,13 +197,13 @@ def decision_chart() -> Figure:
                     facecolor=colour, edgecolor=GREY if x < 10 else COLOURS[0], linewidth=1.2,
                 )
             )  # fmt: skip
-        lines = textwrap.wrap(f"{i + 1}. {question}", 38 if len(names) == 1 else 24)
-        axes.text(9.5, middle, "\n".join(lines), fontsize=7 if len(names) == 1 else 9, ha="center", va="center")
+        lines = textwrap.wrap(f"{i + 1}. {question}", 24)
+        axes.text(9.5, middle, "\n".join(lines), fontsize=9, ha="center", va="center")
         if i + 1 < len(QUESTIONS):
             arrow = FancyArrowPatch((9.5, bottom), (9.5, bottom - gap), arrowstyle="-|>", mutation_scale=9, color=GREY)
             axes.add_patch(arrow)
         for place, name in enumerate(names):
-            y = top - row * (place + 0.5)
+            y = middle - row * (place + 0.5 - len(names) / 2)
             for x, text in zip(columns, (name, *CHART[name]), strict=True):
                 bold = "bold" if text == name else "normal"
                 axes.text(x, y, text, fontsize=9, weight=bold, ha="center", va="center")

@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"Made {len(paths) - len(own)} of {len(paths)} notebooks in {folder}")
+    print(f"Made {len(paths) - len(own)} of {len(paths)} notebooks in {folder.name}")
     if own:
         print(CHANGED.format(files=", ".join(path.name for path in own)), file=sys.stderr)
     return 1 if own else 0

@@ -546,6 +546,20 @@ KNOWN = [
         ["comparison with NaN"],
     ),
     ("federated.q3", "answer = lambda c, limit: c.nan_to_num(0, 0, 0).clip(-limit, limit)", ["the whole"]),
+    (
+        "federated.q3",
+        "import torch\n\n\ndef answer(c, limit):\n    if c.isnan().any():\n        return torch.zeros_like(c)\n"
+        "    return c * min(1.0, limit / c.norm())",
+        ["infinity is not"],
+    ),
+    (
+        "next_steps.q4",
+        "import torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n    model.eval()\n"
+        "    x.requires_grad = True\n"
+        "    F.cross_entropy(model(x), y).backward()\n    model.zero_grad(set_to_none=False)\n"
+        "    return (x + e * x.grad.sign()).clamp(0, 1)",
+        ["wipes out"],
+    ),
     ("federated.q4", "answer = (1 + 1) / 2", ["what the server gets"]),
     ("federated.q4", "import statistics\nanswer = statistics.pvariance([-2, 2])", ["between the clients"]),
     ("federated.q5", "answer = 1 / 10", ["in one number"]),

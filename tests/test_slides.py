@@ -9,7 +9,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from classroom import slides
+from classroom import condense, slides
 
 NOTEBOOKS = sorted((slides.ROOT / "notebooks").glob("*.ipynb"))
 # The smallest PNG file there is: one pixel.
@@ -19,7 +19,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 def shown(*cells, out=None):
     """The slides of a notebook with these cells, without the speaker's notes: {heading: text}."""
     parts = slides.parts_of(new_notebook(cells=list(cells)), out, out)
-    return {slides.plain(part.heading): text_of("".join(part.groups)) for part in parts}
+    return {condense.plain(part.heading): text_of("".join(part.groups)) for part in parts}
 
 
 def text_of(html):
@@ -53,7 +53,7 @@ LONG = "This is what counts for all. It is explained" + " at length" * 60 + ". T
     ],
 )
 def test_key_sentences(kept, left_out):
-    assert slides.key_sentences(kept + left_out) == kept
+    assert condense.key_sentences(kept + left_out) == kept
 
 
 def test_long_prose_is_cut_on_the_slide_and_whole_in_the_notes():
@@ -114,10 +114,10 @@ def test_metadata_shows_code_in_full():
 def test_code_loses_imports_then_drawing_then_prints():
     lines = [f"a{i} = {i}" for i in range(12)]
     code = "\n".join(["import this", *lines, 'ax.set(title="t")', "print(1)", "print(2)", "assert a1"])
-    assert slides.essential(code) == "\n".join([*lines, "print(1)", "print(2)"])
-    assert slides.essential(code + "\nprint(3)") == "\n".join(lines)
-    assert slides.essential("\n".join(lines * 2)) == ""
-    assert slides.essential("%matplotlib inline") == "%matplotlib inline"
+    assert condense.essential(code) == "\n".join([*lines, "print(1)", "print(2)"])
+    assert condense.essential(code + "\nprint(3)") == "\n".join(lines)
+    assert condense.essential("\n".join(lines * 2)) == ""
+    assert condense.essential("%matplotlib inline") == "%matplotlib inline"
 
 
 def test_an_exercise_shows_what_is_to_be_filled_in():
@@ -147,10 +147,12 @@ def test_a_figure_stands_for_its_code_and_keeps_its_text(data, metadata):
 
 def test_printed_text_is_squeezed_and_cut():
     wide = "\n".join(f"{name:60}{1:40}{2:40}" for name in ("one", "two"))
-    assert max(map(len, slides.squeezed(wide).splitlines())) <= slides.LINE
-    assert [line.split() for line in slides.squeezed(wide).splitlines()] == [line.split() for line in wide.splitlines()]
-    assert slides.shortened("x\n" * 50, 14).splitlines()[13:] == ["x", "… the rest is in the notebook"]
-    assert slides.shortened("x" * 1000, 14) == "x" * 1000
+    assert max(map(len, condense.squeezed(wide).splitlines())) <= condense.LINE
+    assert [line.split() for line in condense.squeezed(wide).splitlines()] == [
+        line.split() for line in wide.splitlines()
+    ]
+    assert condense.shortened("x\n" * 50, 14).splitlines()[13:] == ["x", "… the rest is in the notebook"]
+    assert condense.shortened("x" * 1000, 14) == "x" * 1000
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -26,8 +26,8 @@ METHODS = {
 class LoRA(nn.Module):
     """A frozen linear or convolution layer with a trainable correction of rank `rank` beside it.
 
-    `down` reduces to `rank` channels, with the layer's own kernel; `up` leads back to its outputs, and starts at zero,
-    so that at first the layer is exactly the old one. Raises ValueError for another kind of layer, or a bad rank.
+    `down` reduces to `rank` channels, with a window of the layer's size; `up` leads back to its outputs, and starts at
+    zero, so that at first the layer is exactly the old one. Raises ValueError for another kind of layer, or a bad rank.
     """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float = 8.0):

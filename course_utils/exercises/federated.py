@@ -30,6 +30,7 @@ q1 = Question(
         ),
         Mistake("one client", NUMBERS * 4 * 2 * 20 / 1e6, "That is one client's share. There are ten."),
         Mistake("one round", NUMBERS * 4 * 2 * 10 / 1e6, "That is one round. There are twenty."),
+        Mistake("mebibytes", NUMBERS * 4 * 2 * 10 * 20 / 2**20, "You divided by 2**20. Here a megabyte is 1e6 bytes."),
         Mistake("bits", NUMBERS * 32 * 2 * 10 * 20 / 1e6, "Those are megabits. A byte has 8 bits."),
     ),
     hints=(
@@ -135,6 +136,20 @@ q3 = Question(
             "first.",
         ),
         Mistake(
+            "infinity slips through",
+            lambda change, limit: (
+                torch.zeros_like(change) if change.isnan().any() else change * min(1.0, limit / change.norm())
+            ),
+            "NaN is caught, and infinity is not: its norm is infinite, infinity divided by infinity is NaN, and so is "
+            "0 times infinity. `norm.isfinite()` asks for both.",
+        ),
+        Mistake(
+            "NaN times zero",
+            lambda change, limit: change * min(1.0, limit / change.norm()) if change.isfinite().all() else 0 * change,
+            "You find the NaN, and then multiply by 0. But 0 times NaN is NaN, and so is 0 times infinity: make the "
+            "zeros anew, with `torch.zeros_like(change)`.",
+        ),
+        Mistake(
             "each number by itself",
             lambda change, limit: change.nan_to_num(0, 0, 0).clamp(-limit, limit),
             "You limit each number by itself. Of 300,000 numbers each may then be as large as the limit, and the "
@@ -204,9 +219,9 @@ q4 = Question(
 q5 = Question(
     name="federated.q5",
     title="How loud is the noise?",
-    text="Ten clients send 307,386 numbers each, clipped to a norm of 1. The server adds Gaussian noise with the "
-    "standard deviation 1 to every number of their *sum*, then divides by 10. About how long is the noise in the mean, "
-    "as a Euclidean norm? (The mean itself has a norm of 1 at most.)",
+    text="Ten clients send 307,386 numbers each (BatchNorm is frozen), clipped to a norm of 1. The server adds "
+    "Gaussian noise with the standard deviation 1 to every number of their *sum*, then divides by 10. About how long "
+    "is the noise in the mean, as a Euclidean norm? (The mean itself has a norm of 1 at most.)",
     fills="noise_norm",
     kind="value",
     right=307_386**0.5 / 10,

@@ -173,12 +173,12 @@ def watched_attack(attack) -> dict:
     images, labels = torch.rand(8, 1, 6, 6, generator=generator), torch.arange(8) % 3
     net = small_net().train()
     for parameter in net.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+        parameter.grad = torch.ones_like(parameter)
     before = net.bn1.running_mean.clone()
     attacked = attack(net, images.clone(), labels, 0.2)
-    learned = any(parameter.grad is None or parameter.grad.any() for parameter in net.parameters())
+    kept = all(parameter.grad is not None and (parameter.grad == 1).all() for parameter in net.parameters())
     seen = {"What your attack returns": attacked}
-    seen["What became of the gradients of the model's weights"] = Finding("a change" if learned else "no change")
+    seen["What became of the gradients of the model's weights"] = Finding("no change" if kept else "a change")
     moved = not torch.equal(net.bn1.running_mean, before)
     seen["What became of BatchNorm's running mean"] = Finding("a change" if moved else "no change")
     return seen
@@ -241,7 +241,8 @@ q4 = Question(
             "backward",
             attack_like(backward=True),
             "The images are right. But `loss.backward()` has added to the gradients of the weights as well, and the "
-            "next training step would take them along. `torch.autograd.grad(loss, images)` asks for one alone.",
+            "next training step would take that along. (`zero_grad()` wipes out those that it needs.) "
+            "`torch.autograd.grad(loss, images)` asks for one gradient alone.",
         ),
         Mistake(
             "backward in training mode",

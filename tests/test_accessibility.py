@@ -105,7 +105,7 @@ def test_texts_of_pictures_say_what_there_is_to_see(path):
 @by_page
 def test_texts_of_pictures_in_pages_say_what_there_is_to_see(path):
     check_texts([(alt, []) for alt in re.findall(r"!\[([^\]]*)\]\(", prose(path))])
-    assert all(shown.get("alt") for shown in Pictures(prose(path)).found)
+    assert all(shown.get("alt") for shown in Pictures(re.sub(r"`[^`]*`", "", prose(path))).found)
 
 
 def check_texts(told):

@@ -36,9 +36,9 @@ def healthy_curves() -> list[dict[str, Series]]:
 def show_patient(name: str) -> None:
     """Display a patient's curves, beside those of its healed run and of healthy ones, and what they leave out.
 
-    The picture has 32 colours: nineteen of them lie in one notebook. Raises ValueError for an unknown patient.
+    The picture has 64 colours: nineteen of them lie in one notebook. Raises ValueError for an unknown patient.
     """
-    show(plot_patient(name), alt=describe(name), colours=32)
+    show(plot_patient(name), alt=describe(name), colours=64)
     print(bedside(find(name).sick_run))
 
 

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped by Ctrl-C.", file=sys.stderr)
+        print("\nStopped by Ctrl+C.", file=sys.stderr)
         return 130
 
 

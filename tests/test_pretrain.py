@@ -385,7 +385,7 @@ def test_an_expected_error_is_one_sentence_and_a_status(raised, status, monkeypa
     monkeypatch.setattr(pretrain, "run", fail)
     assert main(["pretrain"]) == status
     error = capsys.readouterr().err.strip()
-    assert (str(raised) or "Ctrl-C") in error and len(error.splitlines()) == 1
+    assert (str(raised) or "Ctrl+C") in error and len(error.splitlines()) == 1
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

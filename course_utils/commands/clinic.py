@@ -90,12 +90,12 @@ def measure(run_name: str, training: Training) -> tuple[dict, bytes]:
 
 
 def open_beside_healthy(name: str) -> None:
-    """Start TensorBoard on the two runs of a patient and one healthy run, until Ctrl-C."""
+    """Start TensorBoard on the two runs of a patient and one healthy run, until Ctrl+C."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(CLINIC / find(name).name, Path(folder) / name)
         shutil.copytree(CLINIC / "healthy" / "seed-00", Path(folder) / "healthy")
         with serve(folder) as board:
-            print(f"{board.url}  (Ctrl-C ends it)")
+            print(f"{board.url}  (Ctrl+C ends it)")
             webbrowser.open(board.url)
             while True:
                 time.sleep(1)

@@ -101,6 +101,10 @@ def test_reading_minutes_are_counted(number):
     stated = int(table_of_notebooks()[number][1].split()[0])
     counted = reading_minutes(number)
     assert abs(stated - counted) <= max(3, 0.1 * counted), f"{number}: {counted:.0f} minutes by the rule"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rounded = int(re.search(rf"^\| \[{number} [^|]+\|[^|]+\| (\d+) min \|", readme, flags=re.M)[1])
+    assert rounded % 5 == 0 and abs(rounded - counted) <= 5, f"README, {number}: {counted:.0f} minutes by the rule"
+    assert re.search(rf"\b{rounded} minutes", READ[number].cells[0].source), "the notebook's own line"
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)

@@ -129,9 +129,11 @@ def why_anew(folder, made, wanted):
 @contextlib.contextmanager
 def alone(folder):
     """One installation at a time. The system frees the lock when its last holder ends, even a killed one."""
-    if not os.access(os.path.dirname(folder), os.W_OK):
+    try:
+        lock = io.open(folder + ".lock", "ab")  # noqa: SIM115
+    except OSError:
         stop(NOT_YOURS.format(folder=folder))
-    with io.open(folder + ".lock", "ab") as lock:
+    with lock:
         told = False
         while not locked(lock):
             if not told:

@@ -21,6 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from course_utils.clinic import PATIENTS, wrong_diagnoses
+from course_utils.device import use_cpu_threads
 from course_utils.exercises import BY_NOTEBOOK
 from course_utils.exercises.clinic import opinion_on
 from course_utils.exercises.question import Question, Reply, short
@@ -171,6 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     try:
+        use_cpu_threads()
         paths, folder = find_notebooks(args.notebooks), args.out.resolve()
         own = make(paths, folder)
     except (ValueError, OSError) as error:
@@ -183,5 +185,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(main())

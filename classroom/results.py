@@ -237,14 +237,14 @@ class Notebook:
     """What a saved notebook holds: its code, and what its cells have printed. Raises OSError or ValueError for none."""
 
     def __init__(self, path: Path):
+        self.name = path.stem
         try:
             self.cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            code = [cell for cell in self.cells if cell["cell_type"] == "code"]
+            self.code = "\n".join("".join(cell["source"]) for cell in code)
+            self.outputs = "\n".join(map(printed_by, code))
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path.name} is no notebook. Save it again in JupyterLab.") from None
-        self.name = path.stem
-        code = [cell for cell in self.cells if cell["cell_type"] == "code"]
-        self.code = "\n".join("".join(cell["source"]) for cell in code)
-        self.outputs = "\n".join(map(printed_by, code))
 
     def printed(self, pattern: str) -> list[str]:
         """The numbers that its cells have printed. Raises ValueError where they have not."""
@@ -355,9 +355,9 @@ def compare(folder: Path) -> str:
     """The numbers of somebody's own notebooks, beside the stored ones. Raises FileNotFoundError for no such folder."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}. Name the one with your notebooks, by its full path.")
-    lines = []
+    lines, known = [], titles()
     for name, rows in ROWS.items():
-        lines += ["", titles()[name][0]]
+        lines += ["", known[name][0]]
         stored = Notebook(NOTEBOOKS / f"{name}.ipynb")
         for row in rows:
             if isinstance(row, Printed):

@@ -18,6 +18,7 @@ import re
 import shutil
 import sys
 import tarfile
+import urllib.parse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,7 +110,7 @@ def make(notebooks: list[Path], out: Path, origin: Path | None = None, cache: Pa
     for name in ("deck.css", "deck.js"):
         shutil.copyfile(PARTS / name, out / name)
     # The index names every deck in the folder: those of earlier calls stay.
-    titles = {path.stem: plain(read_title(path)) for path in sorted(out.glob("*.html")) if path.stem != "index"}
+    titles = {path.stem: plain(title) for path in sorted(out.glob("*.html")) if (title := read_title(path))}
     write_atomically(out / "index.html", templates.get_template("index.html").render(titles=titles).encode())
 
 
@@ -118,15 +119,19 @@ def read(path: Path) -> nbformat.NotebookNode:
         notebook = nbformat.read(path, as_version=4)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no notebook {path}.") from None
-    except nbformat.reader.NotJSONError:
+    except OSError:
+        raise
+    except Exception:  # nbformat raises whatever it stumbles over
         raise ValueError(f"{path} is no notebook.") from None
     if not notebook.cells or not notebook.cells[0].source.startswith("# "):
         raise ValueError(f"{path} does not begin with a title, a line like: # The title")
     return notebook
 
 
-def read_title(deck: Path) -> str:
-    return re.search(r"<title>(.*?)</title>", deck.read_text(encoding="utf-8"))[1]
+def read_title(page: Path) -> str:
+    """The title of a deck, in HTML; "" of any other page: the index, or one of somebody's own."""
+    text = page.read_text(encoding="utf-8", errors="replace")
+    return re.search(r"<title>(.*?)</title>", text)[1] if 'src="deck.js"' in text else ""
 
 
 def collect_packages(out: Path, origin: Path | None, cache: Path) -> None:
@@ -156,15 +161,16 @@ def parts_of(notebook: nbformat.NotebookNode, folder: Path, out: Path) -> list[P
         if cell.cell_type == "markdown":
             add_prose(parts, cell.source, kind, folder, out)
         elif cell.cell_type == "code":
-            is_exercise = exercise(parts) and kind == "-"
-            blocks = code_blocks(cell, is_exercise=is_exercise, in_full=kind not in ("-", "notes"))
+            is_exercise = among_exercises(parts) and kind == "-"
+            in_full = kind not in ("-", "notes")
+            blocks = code_blocks(cell, folder, out, is_exercise=is_exercise, in_full=in_full)
             if kind == "notes":
                 blocks = [aside(blocks)]
             parts[-1].groups.extend(group([block], kind) for block in blocks)
     return parts
 
 
-def exercise(parts: list[Part]) -> bool:
+def among_exercises(parts: list[Part]) -> bool:
     """Whether what comes next stands among the exercises: they are shown in full, and without their answers."""
     return next((plain(part.heading) for part in reversed(parts) if part.level <= 2), "") == "Exercises"
 
@@ -191,7 +197,7 @@ def add_prose(parts: list[Part], source: str, kind: str, folder: Path, out: Path
     def close(question: bool = False) -> None:
         shown = [] if kind == "notes" else [tag for tag in said if parts[-1].level > 1 or belongs_to_title(tag, said)]
         if said:
-            blocks = [condensed(shown, in_full=kind != "-" or question or exercise(parts))]
+            blocks = [condensed(shown, in_full=kind != "-" or question or among_exercises(parts))]
             if question:
                 blocks = [f'<div class="question">{blocks[0]}</div>']
             parts[-1].groups.append(group([*blocks, aside(said)], kind, last=question))
@@ -205,9 +211,9 @@ def add_prose(parts: list[Part], source: str, kind: str, folder: Path, out: Path
         elif tag.name == "img" or (tag.name == "p" and tag.img and not plain(tag)):
             close()
             parts[-1].groups.extend(group([str(image)], kind) for image in tag.find_all("img") or [tag])
-        elif tag.name == "details":
+        elif tag.name == "details" and tag.summary:
             asked = tag.summary.extract().decode_contents()
-            if asked == "Answer":  # then the question is what stands before it
+            if asked == "Answer" and said:  # then the question is what stands before it
                 asked = (said[-1].li or said[-1]).decode_contents()
                 said.pop()
             close()
@@ -243,7 +249,7 @@ def tidy(soup: BeautifulSoup, folder: Path, out: Path) -> None:
         elif not target.startswith(("http://", "https://")):
             link.unwrap()
     for image in soup.find_all("img"):
-        path = folder / image["src"]
+        path = folder / urllib.parse.unquote(image["src"])
         place = Path("images", *path.parts[-2:])
         write_atomically(out / place, path.read_bytes())
         image["src"] = place.as_posix()
@@ -257,12 +263,13 @@ def tidy(soup: BeautifulSoup, folder: Path, out: Path) -> None:
             table.insert_after(note)
 
 
-def code_blocks(cell: nbformat.NotebookNode, *, is_exercise: bool, in_full: bool) -> list[str]:
+def code_blocks(cell: nbformat.NotebookNode, folder: Path, out: Path, *, is_exercise: bool, in_full: bool) -> list[str]:
     """A code cell as HTML: its code with what it printed, then each figure."""
     figures, texts = [], []
     for output in cell.outputs:
         data = output.get("data", {})
-        pictures = BeautifulSoup(data.get("text/html", ""), "html.parser").find_all("img")
+        soup = BeautifulSoup(data.get("text/html", ""), "html.parser")
+        pictures = soup.select('img[src^="data:image/png;base64,"]')
         if "image/png" in data:
             alt = output.metadata.get("image/png", {}).get("alt", "")
             pictures = [{"src": f"data:image/png;base64,{data['image/png'].strip()}", "alt": alt}]
@@ -273,7 +280,7 @@ def code_blocks(cell: nbformat.NotebookNode, *, is_exercise: bool, in_full: bool
             texts.append(f"{output.ename}: {output.evalue}")
         elif "text/markdown" in data:
             table = BeautifulSoup(markdown2html(data["text/markdown"]), "html.parser")
-            tidy(table, Path(), Path())
+            tidy(table, folder, out)
             figures.append(str(table))
         elif "text/plain" in data and not data.keys() - {"text/plain"}:
             texts.append(data["text/plain"])

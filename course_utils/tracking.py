@@ -1,8 +1,10 @@
 """Run logs that TensorBoard shows: a logger over tensorboardX that keeps clear of its traps, and a way to read back."""
 
+import contextlib
 import itertools
 import os
 import platform
+import queue
 import re
 import weakref
 from collections.abc import Mapping
@@ -12,6 +14,7 @@ from unittest import mock
 import numpy as np
 import torch
 from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventFileWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams as hparams_summaries
@@ -45,7 +48,7 @@ class RunLogger:
     `writer` is the tensorboardX.SummaryWriter, for whatever else it can log.
 
     Raises FileExistsError where the directory holds a run and `resume` was not asked for, and where another logger
-    has it open, in this process or in another one; OSError, at the next value, when the disk is full.
+    has it open, in this process or in another one; OSError, at the next value or at `close`, when the disk is full.
     """
 
     def __init__(self, run_dir: Path | str, *, resume: bool = False, purge_step: int | None = None):
@@ -73,6 +76,7 @@ class RunLogger:
                 self.writer = SummaryWriter(
                     str(self.run_dir), filename_suffix=f".{len(earlier):03}", flush_secs=1, max_queue=1000
                 )
+            _never_wait_in_vain(self.writer.file_writer.event_writer)
             self.closed = False
             if purge_step is not None:
                 self.purge_from(purge_step)
@@ -191,15 +195,18 @@ class RunLogger:
             )
 
     def _check_thread(self) -> None:
-        """Raise OSError where the thread that writes has ended: its queue would fill, and the training stand still."""
+        """Raise OSError where the thread that writes has ended."""
+        if not self.writer.file_writer.event_writer._worker.is_alive():
+            raise self._give_up()
+
+    def _give_up(self) -> OSError:
+        """Let go of a log that can no longer be written; returns the error that says so."""
         events = self.writer.file_writer.event_writer
-        if events._worker.is_alive():
-            return
         events._event_queue.cancel_join_thread()  # else Python, at its end, waits for what nobody takes any more,
         events._closed = True  # and tensorboardX for its thread
         self.closed = True
         self._unlock()
-        raise OSError(
+        return OSError(
             f"The log of {self.run_dir.name} can no longer be written; the reason is above (a full disk, mostly). What "
             "was written before that can be read. Make room, and go on with RunLogger(..., resume=True)."
         )
@@ -218,7 +225,10 @@ class RunLogger:
         if not self.closed:
             self._check_thread()
             self.closed = True
-            self.writer.close()
+            try:
+                self.writer.close()
+            except OSError as error:  # a disk that was full before the thread came to write
+                raise self._give_up() from error
             self._unlock()
 
     def __enter__(self) -> "RunLogger":
@@ -226,6 +236,17 @@ class RunLogger:
 
     def __exit__(self, *exception) -> None:
         self.close()
+
+
+def _never_wait_in_vain(events: EventFileWriter) -> None:
+    """Let nobody wait at a full queue that the thread has ceased to empty; the next check of the thread tells of it."""
+
+    def add_event(event: Event) -> None:
+        while not events._closed and events._worker.is_alive():
+            with contextlib.suppress(queue.Full):
+                return events._event_queue.put(event, timeout=1)
+
+    events.add_event = add_event
 
 
 def _text(value: object) -> str:

@@ -33,6 +33,7 @@ from course_utils.training import History
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OTHER_PAGES = [ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md"]
 PICTURES = [ROOT / "images" / f"{name}.png" for name in ("decision_chart", "first_fine_tuning", "journey")]
 
 APART = 10  # CIEDE2000: colours that tell series apart keep so much in every colour vision; 1 can just be seen
@@ -50,11 +51,11 @@ def cells(path, kind):
 
 
 def prose(path):
-    """The markdown of a notebook or of a page, without what stands in fences, and without links that are code."""
+    """The markdown of a notebook or of a page, without fences, and without code that looks like a link or a tag."""
     text = path.read_text(encoding="utf-8") if path.suffix == ".md" else ""
     text = text or "\n\n".join(cell.source for cell in cells(path, "markdown"))
     text = re.sub(r"^( *)```.*?^\1```", "", text, flags=re.MULTILINE | re.DOTALL)
-    return re.sub(r"`[^`\n]*\]\([^`\n]*`", "", text)
+    return re.sub(r"`[^`]*`", lambda code: "" if re.search(r"\]\(|<", code[0]) else code[0], text)
 
 
 # --- figures in outputs -----------------------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ def test_texts_of_pictures_say_what_there_is_to_see(path):
 @by_page
 def test_texts_of_pictures_in_pages_say_what_there_is_to_see(path):
     check_texts([(alt, []) for alt in re.findall(r"!\[([^\]]*)\]\(", prose(path))])
-    assert all(shown.get("alt") for shown in Pictures(re.sub(r"`[^`]*`", "", prose(path))).found)
+    assert all(shown.get("alt") for shown in Pictures(prose(path)).found)
 
 
 def check_texts(told):
@@ -367,6 +368,22 @@ def test_links_say_where_they_lead(path):
     for text, target in re.findall(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)", prose(path)):
         assert text.strip("`*_. ").lower() not in SAYS_NOTHING, f"[{text}]({target})"
         assert not text.startswith("http"), f"read out letter by letter: {text}"
+
+
+def places(page):
+    """The anchor of each heading: its own, or what GitHub makes of it."""
+    headings = re.findall(r'^#+ (?:<a id="([^"]+)"></a>)?(.+)$', prose(page), re.MULTILINE)
+    return [own or re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for own, title in headings]
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES, *OTHER_PAGES], ids=lambda path: path.name)
+def test_links_lead_to_what_exists(path):
+    for target in re.findall(r"\]\(([^)\s]+)", prose(path)):
+        name, _, place = target.partition("#")
+        page = path.parent / name if name else path
+        assert "://" in target or page.exists(), target
+        if place and page.suffix == ".md" and "://" not in target:
+            assert places(page).count(place) == 1, target
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES], ids=lambda path: path.name)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the benchmarks are no part of the installed package
+from benchmarks import __main__ as command
+from benchmarks import images, loop, notebooks, steps
+from benchmarks.measure import Row, in_turn, machine, spread, table, times_faster
 
-from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import images, loop, notebooks, steps  # noqa: E402
-from benchmarks.measure import Row, in_turn, machine, spread, table, times_faster  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow

@@ -2,20 +2,18 @@
 
 import dataclasses
 import re
-import sys
 import urllib.parse
 from pathlib import Path
 
 import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the classroom is no part of the installed package
+from classroom import instructor
+from course_utils import clinic
+from course_utils.exercises import BY_NOTEBOOK
+from course_utils.exercises.start import q1
 
-from classroom import instructor  # noqa: E402
-from course_utils import clinic  # noqa: E402
-from course_utils.exercises import BY_NOTEBOOK  # noqa: E402
-from course_utils.exercises.start import q1  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 NOTEBOOKS = instructor.find_notebooks()
 START, _, LOSS, CNN, *_ = NOTEBOOKS

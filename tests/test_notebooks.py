@@ -65,12 +65,6 @@ def test_pictures_have_alt_text_and_exist(path):
                 assert re.search(r'alt="[^"]{16,}"', tag), cell.source
 
 
-def test_links_lead_to_what_exists(path):
-    for target in re.findall(r"(?<!!)\[[^\]]+\]\(([^)#]+)[^)]*\)", prose(read(path))):
-        if not target.startswith("http"):
-            assert (path.parent / target).resolve().exists(), target
-
-
 def test_the_frame_is_there(path):
     notebook = read(path)
     text = prose(notebook)

@@ -18,7 +18,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from traitlets.config import Config
 
-from course_utils.plots import plot_confusion, plot_curves, plot_history, plot_images, plot_spread, show
+from course_utils.plots import COLOURS, plot_confusion, plot_curves, plot_history, plot_images, plot_spread, show
 from course_utils.training import History
 
 LABELS = dict(title="More labels help", xlabel="labels a class", ylabel="accuracy")
@@ -214,9 +214,9 @@ def notebook(tmp_path, monkeypatch):
     InteractiveShell.clear_instance()
 
 
-def shown(**options):
-    """What `show` hands to the front end for a figure of two lines, by kind."""
-    figure = plot_curves(curves(2), **LABELS)
+def shown(figure=None, **options):
+    """What `show` hands to the front end for a figure, or for one of two lines, by kind."""
+    figure = figure or plot_curves(curves(2), **LABELS)
     with capture_output() as output:
         show(figure, 'Two lines; "b" < 1 is <dashed> & ends lower.', **options)
     (displayed,) = output.outputs
@@ -242,3 +242,20 @@ def test_a_picture_of_few_colours_takes_fewer_bytes(notebook):
     assert picture_in(few).size == picture_in(full).size
     assert len(picture_in(few).convert("RGB").getcolors()) <= 32
     assert len(few["text/html"]) < 0.5 * len(full["text/html"])
+
+
+def test_few_colours_are_those_of_the_series(notebook):
+    """Numerals in 3D have more soft edges than insides: a palette made of the edges turned the pink into an orange."""
+
+    def clouds():
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), subplot_kw={"projection": "3d"})
+        numbers = np.random.default_rng(0)
+        for ax, digit in itertools.product(axes, range(10)):
+            points = numbers.normal(2 * numbers.normal(size=3), 1, (36, 3))
+            ax.plot(*points.T, linestyle="", marker=f"${digit}$", color=COLOURS[digit % 7])
+        return figure
+
+    full, few = (np.array(picture_in(shown(clouds(), **options)).convert("RGB")) for options in ({}, {"colours": 64}))
+    for colour in COLOURS:
+        wanted = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)])
+        assert np.abs(few[(full == wanted).all(axis=-1)] - wanted).max() < 10, colour

@@ -164,7 +164,10 @@ def test_forward_gives_the_scores_of_score_all(network, small):
     users, items = torch.tensor([0, 5]), torch.tensor([[1, 2, 3], [4, 5, 6]])
     with torch.no_grad():
         scores = model.eval()(users, items)
+    part = next(model.children()).train()
     assert scores.numpy() == pytest.approx(score_all(model)[users[:, None], items], abs=1e-5)
+    assert part.training and not model.training, "each module has its own mode again"
+    part.eval()
 
 
 def test_bpr_by_hand_and_bad_input_in_words(small):

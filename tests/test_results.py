@@ -39,13 +39,11 @@ def test_the_means_are_those_that_the_notebook_prints():
     assert f"{mean:.1f}% ± {deviation:4.1f}%".replace("±  ", "± ") in output
 
 
-def test_the_page_says_where_and_links_to_what_there_is():
+def test_the_page_says_where():
     measured = results.measured_before()
     first = results.Notebook(ROOT / "notebooks" / "00_start_here.ipynb")
     assert re.search(r"PyTorch (\d+\.\d+\.\d+)", first.outputs)[0] in measured, "the notebooks ran on another version"
     assert re.search(r"on 20\d\d-\d\d-\d\d, \d+ cores of .+, 1 thread;", measured)
-    for link in re.findall(r"\]\((?!http)([^)#]+)", PAGE):
-        assert (ROOT / "docs" / link).exists(), link
 
 
 @pytest.mark.parametrize(
@@ -74,14 +72,16 @@ def test_somebody_compares_with_own_notebooks(tmp_path, capsys):
     copy("00_start_here", tmp_path, lambda text: re.sub(r"pretrained    \d+\.\d ±", "pretrained    70.0 ±", text))
     copy("03_cnn_fine_tuning", tmp_path)
     copy("08_what_comes_next", tmp_path, lambda text: text.replace("of the test forms", "of nothing"))
-    (tmp_path / "09_federated_and_beyond.ipynb").write_text("{", encoding="utf-8")
+    for name, text in (("05_diagnosing_training", '{"cells": [3]}'), ("09_federated_and_beyond", "{")):
+        (tmp_path / f"{name}.ipynb").write_text(text, encoding="utf-8")
     assert results.main(["--yours", str(tmp_path)]) == 0
     shown = {line[:40].strip(): line[40:].strip() for line in capsys.readouterr().out.splitlines()}
     assert shown["pretrained, three runs"].endswith("70.0 %   OUTSIDE")
     assert re.search(r"above 5 points  \d+\.\d points$", shown["the difference"])
     assert shown["all training forms, the test"].endswith("not run by you: the notebook is as it came")
     assert shown["LoRA of rank 4, 20 labels a class"].endswith("not run to its end, or not saved")
-    assert shown["ten writers, round 2"].endswith("not run to its end, or not saved")
+    for broken in ("first loss of the healthy run", "ten writers, round 2"):
+        assert shown[broken].endswith("not run to its end, or not saved")
     assert shown["TF-IDF on new modules"].endswith("no such notebook there")
     assert "from scratch, 5 labels a class" not in shown, "what comes from a stored file is nobody's own"
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == PAGE, "comparing writes nothing"

@@ -1,5 +1,6 @@
 """The rules that make slides of a notebook; what a browser makes of them is tested in tests/browser."""
 
+import base64
 import io
 import re
 import tarfile
@@ -197,6 +198,8 @@ def stick(tmp_path, monkeypatch):
 
 def test_packages_come_from_a_folder_and_are_kept(stick, tmp_path):
     out, cache = tmp_path / "my slides", tmp_path / "cache"
+    out.mkdir()
+    (out / "timetable.html").write_text("<p>a page of somebody's own</p>", encoding="utf-8")
     slides.make(NOTEBOOKS[:1], out, stick, cache)
     slides.make(NOTEBOOKS[1:2], out, cache=cache)  # there is no source now, and none is needed
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
@@ -207,7 +210,7 @@ def test_packages_come_from_a_folder_and_are_kept(stick, tmp_path):
         assert target in there, f"{kind} {target}"
     assert '<html lang="en">' in page
     index = (out / "index.html").read_text(encoding="utf-8")
-    assert all(f'href="{path.stem}.html"' in index for path in NOTEBOOKS[:2])
+    assert re.findall(r'href="([^"]+)\.html"', index) == [path.stem for path in NOTEBOOKS[:2]]
 
 
 def test_without_packages_it_says_what_to_do(stick, tmp_path, capsys, monkeypatch):
@@ -220,8 +223,22 @@ def test_without_packages_it_says_what_to_do(stick, tmp_path, capsys, monkeypatc
 
 def test_a_file_that_is_no_notebook_is_refused(tmp_path, capsys):
     path = tmp_path / "notes.txt"
-    path.write_text("no notebook", encoding="utf-8")
-    assert slides.main([str(path), "--out", str(tmp_path / "out")]) == 1
-    assert "notes.txt is no notebook" in capsys.readouterr().err
+    for content in (b"no notebook", b"", b"\xff\xfe", b"{}", b"[1]", b'{"nbformat": 4, "cells": 3}'):
+        path.write_bytes(content)
+        assert slides.main([str(path), "--out", str(tmp_path / "out")]) == 1
+        assert "notes.txt is no notebook" in capsys.readouterr().err
     assert slides.main([str(tmp_path / "none.ipynb")]) == 1
     assert "There is no notebook" in capsys.readouterr().err
+
+
+def test_a_notebook_of_a_teacher_s_own_may_hold_what_those_of_the_course_do_not(tmp_path):
+    (tmp_path / "my picture.png").write_bytes(base64.b64decode(PIXEL))
+    told = "# T\n\n<details><summary>Answer</summary>\n\nSo.\n\n</details>\n\n<details>\n\nFolded.\n\n</details>"
+    table, web = new_code_cell("1"), new_code_cell("2")
+    table.outputs = [new_output("display_data", data={"text/markdown": "![A picture](my%20picture.png)"})]
+    web.outputs = [new_output("display_data", data={"text/html": '<img src="https://example.org/a.png">'})]
+    cells = [new_markdown_cell(told), table, web]
+    (part,) = slides.parts_of(new_notebook(cells=cells), tmp_path, tmp_path / "out")
+    (image,) = BeautifulSoup("".join(part.groups), "html.parser").find_all("img")
+    assert (tmp_path / "out" / image["src"]).is_file()
+    assert "So." in text_of("".join(part.groups))

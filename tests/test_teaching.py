@@ -1,23 +1,19 @@
-"""docs/teaching.md, held to the repository: its notebooks, sections, cells, exercises, minutes and commands exist."""
+"""docs/teaching.md, held to the repository: its notebooks, sections, cells, exercises and minutes exist."""
 
 import contextlib
 import io
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from course_utils.__main__ import COMMANDS
 from course_utils.clinic import PATIENTS
 from course_utils.exercises import BY_NOTEBOOK
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "teaching.md"
-TEXT = PAGE.read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
 NOTEBOOKS = {path.stem.partition("_")[0]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 READ = {number: nbformat.read(path, as_version=4) for number, path in NOTEBOOKS.items()}
 QUESTIONS = {question.name: question for questions in BY_NOTEBOOK.values() for question in questions}
@@ -188,30 +184,3 @@ def test_who_fell_behind_can_do_the_exercises_after_the_cells_that_are_named(num
             exec(compile(code(number)[place], f"{number}, cell {place}", "exec"), names)
     assert len(answers) == len(BY_NOTEBOOK[NOTEBOOKS[number].stem])
     assert said.getvalue().count("NO ANSWER YET") == len(answers)
-
-
-# --- commands, links ------------------------------------------------------------------------------------------------
-
-
-def test_every_command_exists():
-    targets = set(re.findall(r"(?:`|^)(?:[A-Z_]+=\S+ )*make ([a-z-]+)", TEXT, flags=re.M))
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    known = set(" ".join(re.findall(r"^([a-z -]+):", makefile, flags=re.M)).split())
-    assert targets <= known and len(targets) > 6
-    started = set(re.findall(r"start\.py ([a-z-]+)", TEXT))
-    said = subprocess.run([sys.executable, str(ROOT / "start.py"), "help"], capture_output=True, text=True).stderr
-    assert all(f"start.py {name}" in said for name in started)
-    for module, name in re.findall(r"-m (course_utils|classroom)[ .]([a-z_]+)", TEXT):
-        assert name in COMMANDS if module == "course_utils" else (ROOT / "classroom" / f"{name}.py").is_file(), name
-
-
-def test_links_lead_to_what_exists():
-    def places(path: Path) -> set[str]:
-        titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.M)
-        return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-
-    for target in re.findall(r"(?<!!)\[[^\]]+\]\(([^)]+)\)", TEXT):
-        name, _, place = target.partition("#")
-        path = (PAGE.parent / name).resolve() if name else PAGE
-        assert path.exists(), target
-        assert not place or place in places(path), target

@@ -646,18 +646,32 @@ def test_a_full_disk_ends_the_training_and_does_not_hold_it_up(tmp_path):
     """tensorboardX's thread dies of it, and what is handed to it then fills a queue that nobody empties."""
     program = """
         import sys
+        from pathlib import Path
         from course_utils.tracking import RunLogger, read_scalars
 
+        long, short, other = (Path(sys.argv[1], name) for name in ("long", "short", "other"))
+        other.write_bytes(bytes(50_000))
         try:
-            with RunLogger(sys.argv[1] + "/run") as logger:
+            with RunLogger(long) as logger:
                 for step in range(20000):
                     logger.log_scalars({"loss/step": 0.5}, step)
         except OSError as error:
             print(error)
-            print("read back:", len(read_scalars(sys.argv[1] + "/run")["loss/step"].steps))
+        print("read back:", len(read_scalars(long)["loss/step"].steps))
+        try:
+            with RunLogger(short) as logger:  # closed before the thread has tried to write
+                logger.log_scalars({"loss/step": 0.5}, 0)
+        except OSError as error:
+            print(error)
+        other.unlink()
+        with RunLogger(short, resume=True) as logger:
+            logger.log_scalars({"loss/step": 0.5}, 1)
+        print("in the end:", read_scalars(short)["loss/step"].steps)
     """
     command = [*mounting("size=200k"), tmp_path, sys.executable, "-c", textwrap.dedent(program), tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)  # it would last for ever
-    assert "The log of run can no longer be written" in done.stdout, done.stderr
-    assert 1000 < int(done.stdout.split("read back:")[1]) < 20000
+    assert "The log of long can no longer be written" in done.stdout, done.stderr
+    assert 1000 < int(re.search(r"read back: (\d+)", done.stdout)[1]) < 20000
     assert "No space left on device" in done.stderr
+    assert "The log of short can no longer be written" in done.stdout, done.stderr
+    assert "in the end: [1]" in done.stdout, done.stderr

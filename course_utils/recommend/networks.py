@@ -6,6 +6,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from course_utils.recommend.population import Clicks
+from course_utils.training import evaluation_mode
 
 
 class MatrixFactorisation(nn.Module):
@@ -122,9 +123,8 @@ def bpr_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def score_all(model: MatrixFactorisation) -> np.ndarray:
     """The score of every item for every user, (users, items), in evaluation mode."""
-    training, device = model.training, model.bias.weight.device
-    model.eval()
-    users = model.user_vectors(torch.arange(model.users.num_embeddings, device=device))
-    items = model.item_vectors(torch.arange(model.items.num_embeddings, device=device))
-    model.train(training)
+    device = model.bias.weight.device
+    with evaluation_mode(model):
+        users = model.user_vectors(torch.arange(model.users.num_embeddings, device=device))
+        items = model.item_vectors(torch.arange(model.items.num_embeddings, device=device))
     return (users @ items.T + model.bias.weight.squeeze(-1)).cpu().numpy()

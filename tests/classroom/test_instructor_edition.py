@@ -13,10 +13,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # the classroom is no part of the installed package
+from classroom import instructor
 
-from classroom import instructor  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def nbval(path: Path, home: Path) -> subprocess.CompletedProcess:

@@ -1,16 +1,14 @@
 """Ten students run notebook 03 at once: it ends right for each of them, and the memory of one is as it is written."""
 
-import sys
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # the classroom is no part of the installed package
+from classroom import kernels
 
-from classroom import kernels  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 CEILING = 1.4  # GB of its own for a kernel; docs/shared_server.md says what was measured
 

@@ -32,7 +32,7 @@ START = 120  # seconds for JupyterLab, and then for a notebook with its kernel, 
 RUN = 300  # seconds for a notebook to run
 CALM = 3  # seconds without work after which it is worth looking whether the last cell has run
 
-# Of the notebooks that are open, the one that is shown; JupyterLab keeps of it in the page only what is near the screen.
+# Of the notebooks that are open, the one that is shown. JupyterLab keeps in the page only what is near the screen.
 SCROLL = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer"
 # The pictures that are on the page now: {what names it: its width in pixels, 0 for a broken one}.
 PICTURES = """() => Object.fromEntries([...document.querySelectorAll('.jp-Notebook img')].map(

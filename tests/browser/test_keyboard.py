@@ -8,9 +8,9 @@ import time
 
 import nbformat
 import pytest
-from test_lab import ROOT, RUN, SCROLL, START, chromium, code_cells, lab, open_notebook, page, save, wait_for_calm
+from test_lab import ROOT, RUN, SCROLL, START, code_cells, lab, open_notebook, page, save, wait_for_calm
 
-__all__ = ["chromium", "lab", "page"]  # pytest finds its fixtures by name
+__all__ = ["lab", "page"]  # pytest finds its fixtures by name
 
 FIRST = "00_start_here.ipynb"
 ACTIVE = ".jp-Notebook .jp-Cell.jp-mod-active"

@@ -18,10 +18,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_utils.browser import browser, find_browser
-
-pytest.importorskip("playwright", reason="needs the packages of .[browser]")
-
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 # More goes wrong in a folder with blanks and letters of another script than in any other: every notebook runs there.
@@ -37,17 +33,6 @@ SCROLL = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer"
 # The pictures that are on the page now: {what names it: its width in pixels, 0 for a broken one}.
 PICTURES = """() => Object.fromEntries([...document.querySelectorAll('.jp-Notebook img')].map(
     image => [image.src.length + image.src.slice(-300), image.complete ? image.naturalWidth : -1]))"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """The browser. Where there is none on this machine, the tests are skipped."""
-    try:
-        find_browser()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-    with browser() as running:
-        yield running
 
 
 @pytest.fixture(scope="module", params=FOLDERS)

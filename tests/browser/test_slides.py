@@ -3,9 +3,6 @@
 import pytest
 
 from classroom import slides
-from course_utils.browser import browser, find_browser
-
-pytest.importorskip("playwright", reason="needs the packages of .[browser]")
 
 NOTEBOOKS = sorted((slides.ROOT / "notebooks").glob("*.ipynb"))
 BODY, CODE = 28, 20  # pixels on a page of 1280 x 720: the smallest type that the last row reads
@@ -59,16 +56,6 @@ def decks(tmp_path_factory):
     except ConnectionError as error:
         pytest.skip(str(error))
     return out
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    try:
-        find_browser()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-    with browser() as running:
-        yield running
 
 
 @pytest.fixture

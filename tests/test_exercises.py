@@ -812,6 +812,12 @@ def test_a_right_answer_may_take_another_way():
     assert QUESTIONS["cnn.q1"].reply(masks).verdict == "RIGHT"
 
 
+@pytest.mark.parametrize("answer", ["decimal.Decimal(5)", "fractions.Fraction(10, 2)", "numpy.float32(5)"])
+def test_a_number_may_be_of_any_type(answer):
+    reply = QUESTIONS["federated.q4"].reply(run_cell(f"import decimal, fractions, numpy\nanswer = {answer}"))
+    assert reply.verdict == "RIGHT"
+
+
 def test_a_check_leaves_random_numbers_and_modes_alone():
     model = QUESTIONS["cnn.q6"].right().train()
     torch.manual_seed(0)

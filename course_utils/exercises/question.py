@@ -12,6 +12,8 @@ import textwrap
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +104,7 @@ class Question:
     kind: str = "function"  # or "value", "model"
     observe: Callable[[Any], dict[str, Any]] = the_answer  # answer -> {subject of a sentence: value}
     tolerance: float = 1e-4
+    also_right: tuple = ()  # answers that do something else and are right too
     hints_given: int = field(default=0, init=False)
 
     @property
@@ -138,11 +141,11 @@ class Question:
             return Reply("NOT YET", wrong_kind)
         with torch.random.fork_rng(devices=[]):
             try:
-                seen, wanted = self.observe(answer), self.observe(self.right)
-                found = first_difference(seen, wanted, self.tolerance)
-                if found is None:
+                seen, wanted, *others = map(self.observe, (answer, self.right, *self.also_right))
+                found = [first_difference(seen, right, self.tolerance) for right in (wanted, *others)]
+                if None in found:
                     return Reply("RIGHT", self.praise)
-                label, sentence = found
+                label, sentence = found[0]
                 for mistake in self.mistakes:
                     same = self.observe(mistake.answer)
                     if same.keys() == seen.keys() and first_difference(seen, same, self.tolerance) is None:
@@ -204,6 +207,8 @@ def differs(got, want, tolerance: float) -> str:
         return "is None: is there a `return` in your function, on every way through it?"
     if isinstance(got, Finding) or isinstance(want, Finding):
         return "" if isinstance(got, str) and got == want else f"is {short(got)}: it should be {short(want)}"
+    if isinstance(got, Fraction | Decimal):
+        got = float(got)
     if isinstance(want, list):
         if not isinstance(got, list | tuple):
             return f"is of the type {type(got).__name__}: it should be a list, {short(want)}"

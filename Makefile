@@ -9,7 +9,7 @@ help:
 lab test test-oldest notebooks lock clean:
 	$(PYTHON) start.py $@ $(ARGS)
 
-doctor progress runs prepare pretrain grid pictures screenshots clinic:
+doctor progress runs prepare pretrain grid pictures screenshots clinic mutants:
 	$(PYTHON) start.py run -m course_utils $@ $(ARGS)
 
 test-browser:
@@ -29,4 +29,4 @@ lint:
 	$(PYTHON) start.py run -m ruff check .
 	$(PYTHON) start.py run -m ruff format --check .
 
-.PHONY: help lab test test-oldest test-browser test-class slides instructor results notebooks lock clean doctor progress runs prepare pretrain grid pictures screenshots clinic bench lint
+.PHONY: help lab test test-oldest test-browser test-class slides instructor results notebooks lock clean doctor progress runs prepare pretrain grid pictures screenshots clinic mutants bench lint

@@ -24,6 +24,7 @@ COMMANDS = (
     "train",
     "predict",
     "clinic",
+    "mutants",
 )
 
 

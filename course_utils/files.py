@@ -2,24 +2,58 @@
 
 import csv
 import os
+import shutil
+import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 RESULTS = Path(__file__).parent.parent / "results"
+PATIENCE = 2  # seconds
+HOUR = 3600
 
 
 def write_atomically(path: Path | str, content: bytes) -> None:
-    """Write a file under another name first, then rename it: its own name never stands for half of it."""
+    """Write a file under another name first, then rename it: its own name never stands for half of it.
+
+    Several processes and threads may write the same file: each uses a name of its own, and the last one to finish
+    wins. A file that is there already keeps its permissions. What a killed process has left is deleted by a later call
+    for a file in the same folder, once it is an hour old. Raises OSError where the file cannot be written.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
+    _delete_leftovers(path.parent)
+    unfinished = path.with_name(f".course-{uuid.uuid4().hex}.unfinished")
     try:
-        with unfinished.open("wb") as file:
+        with unfinished.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
+        with suppress(OSError):  # there is no such file yet
+            shutil.copymode(path, unfinished)
+        _rename(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _rename(unfinished: Path, path: Path) -> None:
+    """Rename a file. Windows refuses this while another program reads the old one, so it is tried for 2 seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            unfinished.replace(path)
+            return
+        except PermissionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _delete_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(".course-*.unfinished"):
+        with suppress(OSError):  # another writer was faster
+            if time.time() - leftover.stat().st_mtime > HOUR:
+                leftover.unlink()
 
 
 def load_results(name: str, folder: Path = RESULTS) -> list[dict]:

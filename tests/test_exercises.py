@@ -560,6 +560,61 @@ KNOWN = [
         "    return (x + e * x.grad.sign()).clamp(0, 1)",
         ["wipes out"],
     ),
+    (
+        "next_steps.q4",
+        "import torch\nimport torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n    model.eval()\n"
+        "    x = x.detach().requires_grad_(True)\n    g = torch.autograd.grad(F.cross_entropy(model(x), y), x)[0]\n"
+        "    return (x + e * g.sign()).clamp(0, 1).detach()",
+        ["left in evaluation mode", "model.train(was)"],
+    ),
+    (
+        "next_steps.q4",
+        "import torch\nimport torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n    model.eval()\n"
+        "    x = x.detach().requires_grad_(True)\n    g = torch.autograd.grad(F.cross_entropy(model(x), y), x)[0]\n"
+        "    model.train()\n    return (x + e * g.sign()).clamp(0, 1).detach()",
+        ["in training mode, however it came"],
+    ),
+    (
+        "next_steps.q4",
+        "import torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n    model.eval()\n"
+        "    for p in model.parameters():\n        p.requires_grad_(False)\n    x.requires_grad = True\n"
+        "    F.cross_entropy(model(x), y).backward()\n    return (x + e * x.grad.sign()).clamp(0, 1).detach()",
+        ["requires_grad=False", "would teach nothing", "left in evaluation mode"],
+    ),
+    (
+        "next_steps.q4",
+        "import torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n    was = model.training\n"
+        "    model.eval().requires_grad_(False)\n    x.requires_grad = True\n"
+        "    F.cross_entropy(model(x), y).backward()\n    model.train(was)\n"
+        "    return (x + e * x.grad.sign()).clamp(0, 1).detach()",
+        ["requires_grad=False"],
+    ),
+    ("next_steps.q2", "answer = lambda w, down, up, a: w + a / len(down) ** 0.5 * (up @ down)", ["rank-stabilised"]),
+    ("next_steps.q5", "answer = round(0.03 * 0.35 * 255, 1)", ["two digits"]),
+    (
+        "federated.q3",
+        "def answer(c, limit):\n    n = c.norm()\n    if not n.isfinite():\n        return c.new_zeros(c.shape)\n"
+        "    return c / n if n > limit else c",
+        ["should get the norm `limit`"],
+    ),
+    (
+        "federated.q3",
+        "def answer(c, limit):\n    n = c.norm()\n    if not n.isfinite():\n        return c.new_zeros(c.shape)\n"
+        "    return c * min(1.0, 1 / n)",
+        ["whatever `limit` says"],
+    ),
+    (
+        "federated.q3",
+        "def answer(c, limit):\n    n = c.norm()\n    if not n.isfinite():\n        return c.new_zeros(c.shape)\n"
+        "    return c / n if n > 1 else c",
+        ["whatever `limit` says"],
+    ),
+    (
+        "federated.q3",
+        "import torch\n\n\ndef answer(c, limit):\n    if c.isnan().any() or (c == torch.inf).any():\n"
+        "        return torch.zeros_like(c)\n    return c * min(1.0, limit / c.norm())",
+        ["minus infinity is not"],
+    ),
     ("federated.q4", "answer = (1 + 1) / 2", ["what the server gets"]),
     ("federated.q4", "import statistics\nanswer = statistics.pvariance([-2, 2])", ["between the clients"]),
     ("federated.q5", "answer = 1 / 10", ["in one number"]),
@@ -775,6 +830,32 @@ UNKNOWN = [
     ("federated.q2", "answer = lambda c, n: c / n", ["TypeError"]),
     ("federated.q3", "answer = lambda c, limit: c / 2", ["norm 5"]),
     ("federated.q3", "answer = lambda c, limit: c.shorten(limit)", ["AttributeError"]),
+    (
+        "federated.q3",
+        "def answer(c, limit):\n    n = c.norm()\n    if not n.isfinite():\n        return c.new_zeros(c.shape)\n"
+        "    return c * limit**2 / n if n > limit else c",
+        ["norm 5", "2 times"],
+    ),
+    (
+        "federated.q3",
+        "def answer(c, limit):\n    n = c.norm()\n    if not n.isfinite():\n        return c.new_zeros(c.shape)\n"
+        "    return c / (limit * n) if n > limit else c",
+        ["norm 5", "0.25 times"],
+    ),
+    (
+        "next_steps.q4",
+        "from course_utils.beyond.attacks import fgsm\n\n\ndef answer(model, x, y, e):\n"
+        "    found = fgsm(model, x, y, epsilon=e)\n    for p in model.parameters():\n        p.data *= 0\n"
+        "    return found",
+        ["the model's weights, for a model in training mode", "a change"],
+    ),
+    (
+        "next_steps.q4",
+        "from course_utils.beyond.attacks import fgsm\n\n\ndef answer(model, x, y, e):\n"
+        "    model.requires_grad_(False)\n    found = fgsm(model, x, y, epsilon=e)\n    model.requires_grad_(True)\n"
+        "    return found",
+        ["`requires_grad` of the weights, for a model in evaluation mode"],
+    ),
     ("federated.q4", "answer = 3", ["too small"]),
     ("federated.q4", "answer = (1, 4)", ["one number"]),
     ("federated.q5", "answer = 5", ["too small"]),
@@ -798,6 +879,85 @@ def test_each_question_is_tried_with_two_answers_of_either_kind():
     for name in QUESTIONS:
         for answers in (KNOWN, UNKNOWN):
             assert sum(question == name for question, *_ in answers) >= 2, name
+
+
+# Right in another way than the solution: the field's own functions, NumPy, loops, in place.
+OTHER_STYLES = [
+    ("federated.q3", "answer = lambda c, m: c[None].renorm(2, 0, m)[0] if c.norm().isfinite() else c.new_zeros(c.shape)"),
+    (
+        "federated.q3",
+        "import torch\n\n\ndef answer(c, limit):\n    if not torch.isfinite(c).all():\n"
+        "        return torch.zeros_like(c)\n    p = torch.nn.Parameter(c.clone())\n    p.grad = c.clone()\n"
+        "    torch.nn.utils.clip_grad_norm_(p, limit)\n    return p.grad",
+    ),
+    (
+        "federated.q3",
+        "import numpy as np\n\n\ndef answer(c, limit):\n    c = c.numpy()\n    n = np.linalg.norm(c)\n"
+        "    if not np.isfinite(n):\n        return np.zeros_like(c)\n    return c * min(1, limit / n) if n else c",
+    ),
+    (
+        "federated.q3",
+        "import math\n\n\ndef answer(c, limit):\n    n = math.sqrt(sum(float(x) ** 2 for x in c))\n"
+        "    if not math.isfinite(n):\n        return c.zero_()\n    return c.mul_(limit / n) if n > limit else c",
+    ),
+    (
+        "federated.q3",
+        "import torch\n\n\ndef answer(c, limit):\n    n = torch.linalg.vector_norm(c)\n"
+        "    scale = torch.clamp(limit / (n + 1e-12), max=1)\n"
+        "    return torch.where(n.isfinite(), c * scale, torch.zeros_like(c))",
+    ),
+    ("next_steps.q2", "import torch\nanswer = lambda w, d, u, a: torch.addmm(w, u, d, alpha=a / d.shape[0])"),
+    ("next_steps.q2", "import torch\nanswer = lambda w, d, u, a: w + a / len(d) * torch.einsum('or,ri->oi', u, d)"),
+    ("next_steps.q2", "answer = lambda w, d, u, a: w.numpy() + a / len(d) * u.numpy() @ d.numpy()"),
+    ("next_steps.q2", "answer = lambda w, d, u, a: w.add_(u.mm(d), alpha=a / u.shape[1])"),
+    (
+        "next_steps.q2",
+        "def answer(w, d, u, a):\n    for i in range(len(d)):\n        w = w + u[:, i].outer(d[i]) * a / len(d)\n"
+        "    return w",
+    ),
+    (
+        "next_steps.q4",
+        "from course_utils.beyond.attacks import fgsm\nanswer = lambda m, x, y, e: fgsm(m, x, y, epsilon=e)",
+    ),
+    (
+        "next_steps.q4",
+        "import copy\nimport torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n"
+        "    model = copy.deepcopy(model).eval()\n    x.requires_grad = True\n"
+        "    F.cross_entropy(model(x), y).backward()\n    return x.add(e * x.grad.sign()).clamp_(0, 1)",
+    ),
+    (
+        "next_steps.q4",
+        "import torch\nfrom course_utils.training import evaluation_mode\n\n\ndef answer(model, x, y, e):\n"
+        "    x = torch.nn.Parameter(x)\n    with evaluation_mode(model):\n"
+        "        loss = torch.nn.CrossEntropyLoss(reduction='sum')(model(x), y)\n"
+        "    loss.backward(inputs=[x])\n    return torch.clip(x + e * torch.sign(x.grad), 0, 1)",
+    ),
+    (
+        "next_steps.q4",
+        "import torch\nimport torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n"
+        "    modes = [m.training for m in model.modules()]\n    model.eval()\n    made = []\n"
+        "    for image, label in zip(x, y):\n        image = image[None].clone().requires_grad_()\n"
+        "        loss = F.cross_entropy(model(image), label[None])\n"
+        "        made += [image + e * torch.autograd.grad(loss, [image])[0].sign()]\n"
+        "    for m, mode in zip(model.modules(), modes):\n        m.training = mode\n"
+        "    return torch.cat(made).detach().clamp(min=0, max=1)",
+    ),
+    (
+        "next_steps.q4",
+        "import torch\nimport torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n    was = model.training\n"
+        "    old = [(p, p.requires_grad) for p in model.parameters()]\n    model.eval().requires_grad_(False)\n"
+        "    x.requires_grad_()\n    F.cross_entropy(model(x), y).backward()\n    model.train(was)\n"
+        "    for p, trains in old:\n        p.requires_grad = trains\n"
+        "    with torch.no_grad():\n        x += e * x.grad.sign()\n    return x.clamp(0, 1)",
+    ),
+    ("next_steps.q5", "answer = 2.67"),
+    ("next_steps.q5", "answer = 2.68"),
+]
+
+
+@pytest.mark.parametrize("name, code", OTHER_STYLES)
+def test_what_is_right_in_another_style_passes(name, code):
+    assert QUESTIONS[name].reply(run_cell(code)).verdict == "RIGHT", QUESTIONS[name].reply(run_cell(code))
 
 
 # --- the machinery --------------------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """The exercises of notebook 09: the weight of a client, clipping with NaN in sight, variances, bytes, noise."""
 
+import math
+from collections.abc import Callable
+
 import torch
 
 from course_utils.exercises.question import Mistake, Question, calls
@@ -103,8 +106,9 @@ def shorten(change, limit):
     return change * min(1.0, limit / max(norm.item(), 1e-12))
 
 
-def with_value(value: float) -> tuple:
-    return torch.tensor([0.5, value, -0.5]), 1.0
+def a_change(*values: float, limit: float) -> Callable[[], tuple]:
+    """What makes the arguments, anew each time."""
+    return lambda: (torch.tensor(values), limit)
 
 
 q3 = Question(
@@ -115,11 +119,13 @@ q3 = Question(
     fills="shorten",
     right=shorten,
     observe=calls(
-        ("a change of norm 5 and a limit of 1", lambda: (torch.tensor([3.0, -4.0]), 1.0)),
-        ("a change of norm 0.5 and a limit of 1", lambda: (torch.tensor([0.3, 0.4]), 1.0)),
-        ("a change of zeros", lambda: (torch.zeros(2), 1.0)),
-        ("a change with a NaN in it", lambda: with_value(float("nan"))),
-        ("a change with infinity in it", lambda: with_value(float("inf"))),
+        ("a change of norm 5 and a limit of 2", a_change(3.0, -4.0, limit=2.0)),
+        ("a change of norm 1.5 and a limit of 2", a_change(0.9, 1.2, limit=2.0)),
+        ("a change of norm 1.5 and a limit of 0.5", a_change(0.9, 1.2, limit=0.5)),
+        ("a change of zeros", a_change(0.0, 0.0, limit=1.0)),
+        ("a change with a NaN in it", a_change(0.5, math.nan, -0.5, limit=1.0)),
+        ("a change with infinity in it", a_change(0.5, math.inf, -0.5, limit=1.0)),
+        ("a change with minus infinity in it", a_change(0.5, -math.inf, -0.5, limit=1.0)),
     ),
     praise="And a NaN does not slip through, which it does in much code that looks as good.",
     mistakes=(
@@ -144,6 +150,15 @@ q3 = Question(
             "0 times infinity. `norm.isfinite()` asks for both.",
         ),
         Mistake(
+            "minus infinity slips through",
+            lambda change, limit: (
+                torch.zeros_like(change)
+                if change.isnan().any() or (change == math.inf).any()
+                else change * min(1.0, limit / change.norm())
+            ),
+            "NaN and infinity are caught, and minus infinity is not. `norm.isfinite()` asks for all three.",
+        ),
+        Mistake(
             "NaN times zero",
             lambda change, limit: change * min(1.0, limit / change.norm()) if change.isfinite().all() else 0 * change,
             "You find the NaN, and then multiply by 0. But 0 times NaN is NaN, and so is 0 times infinity: make the "
@@ -161,6 +176,16 @@ q3 = Question(
                 change * limit / change.norm() if change.norm().isfinite() and change.norm() else change * 0
             ).nan_to_num(0),
             "A change that was short enough has become longer. The factor is `limit / norm`, and 1 at most.",
+        ),
+        Mistake(
+            "a unit vector",
+            lambda change, limit: shorten(change, limit) if change.norm() <= limit else shorten(change, 1.0),
+            "A change that is too long gets the norm 1. It should get the norm `limit`: multiply by `limit / norm`.",
+        ),
+        Mistake(
+            "1 in place of the limit",
+            lambda change, limit: shorten(change, 1.0),
+            "You limit the norm to 1, whatever `limit` says. The factor is `limit / norm`, and 1 at most.",
         ),
     ),
     hints=(

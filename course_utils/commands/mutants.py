@@ -111,12 +111,13 @@ def ask(where: str, code: str, seconds: float) -> str | None:
         process.start()
         theirs.close()
         try:
-            return ours.recv() if ours.poll(seconds) else None
+            verdict = ours.recv() if ours.poll(seconds) else None
         except EOFError:  # it has ended its process
-            return "ERROR"
-        finally:
-            process.kill()
-            process.join()
+            verdict = "ERROR"
+        process.join(0 if verdict is None else 5)  # it ends by itself, unless it loops or leaves a thread behind
+        process.kill()
+        process.join()
+    return verdict
 
 
 def answer(where: str, code: str, folder: str, connection: Connection) -> None:

@@ -10,6 +10,7 @@ from course_utils.exercises.question import Finding, Mistake, Question, calls
 from course_utils.tracking import RunLogger, read_scalars
 
 VERSIONS = (("2.10", "2.9"), ("2.14.1+cpu", "2.6"), ("2.6", "2.6"), ("2.5.1", "2.6"), ("3.0", "2.21"), ("11.0", "9.1"))
+VERSIONS += (("2.6.0", "2.6.5"), ("2.6.12", "2.6.5"))
 
 
 def as_decimal(version: str) -> float:
@@ -48,6 +49,12 @@ q1 = Question(
             "looks at the first number alone",
             lambda version, floor: release(version)[0] >= release(floor)[0],
             "You compare the first number alone. Then `2.5.1` would do where `2.6` is asked for.",
+        ),
+        Mistake(
+            "looks at two numbers alone",
+            lambda version, floor: release(version)[:2] >= release(floor)[:2],
+            "You compare the first two numbers alone. Then `2.6.0` would do where `2.6.5` is asked for, as this course "
+            "asks for it of tensorboardX. Compare all parts.",
         ),
     ),
     hints=(
@@ -180,7 +187,7 @@ q3 = Question(
     fills="log_run",
     right=log_with_the_course,
     observe=logged,
-    praise="One count of steps through the whole run, and a writer that is closed.",
+    praise="One count of steps through the whole run, and no value that still waits in the writer.",
     mistakes=(
         Mistake(
             "does not close the writer",

@@ -11,6 +11,7 @@ import re
 import textwrap
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn as nn
 from IPython.display import display
+from torch.overrides import TorchFunctionMode
 
 from course_utils.doctor.machine import clean
 from course_utils.exercises.memory import remember
@@ -29,6 +31,9 @@ COLOURS = {"RIGHT": "#009e73", "NOT YET": "#d55e00"}
 MEANINGS = {
     "1D target tensor expected": "Class labels have the shape (N,); yours have one dimension too many.",
     "expected scalar type Long": "Class labels are whole numbers: `.long()` makes them.",
+    "target dtype to be Long": "Class labels are whole numbers: `.long()` makes them.",
+    "index tensor of type LongTensor": "Class labels are whole numbers: `.long()` makes them.",
+    "used as indices must be long": "Indices are whole numbers: `.long()` makes them.",
     "to match target batch_size": "There must be one label an example. `squeeze()` takes N away too, if N is 1.",
     "does not require grad": "Nothing leads back from the loss to the weights: is it detached, or under `no_grad`?",
     "inplace operation": "The weights were changed before `backward()` had used them.",
@@ -65,6 +70,20 @@ class Mistake(NamedTuple):
 
 class Finding(str):
     """Words for what is seen, where there is nothing to compute with: they end a sentence that begins "... is"."""
+
+
+class Watched(TorchFunctionMode):
+    """Notes the names of PyTorch's functions that are called under it, whatever way they were imported."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        name = function.__self__.__name__ if name == "__get__" else name  # of an attribute: tensor.grad
+        self.names.add(name.removeprefix("special_"))
+        return function(*args, **(kwargs or {}))
 
 
 def the_answer(answer) -> dict[str, Any]:
@@ -105,6 +124,7 @@ class Question:
     observe: Callable[[Any], dict[str, Any]] = the_answer  # answer -> {subject of a sentence: value}
     tolerance: float = 1e-4
     also_right: tuple = ()  # answers that do something else and are right too
+    without: tuple[str, ...] = ()  # names of PyTorch's functions that the text forbids
     hints_given: int = field(default=0, init=False)
 
     @property
@@ -141,9 +161,13 @@ class Question:
             return Reply("NOT YET", wrong_kind)
         with torch.random.fork_rng(devices=[]):
             try:
-                seen, wanted, *others = map(self.observe, (answer, self.right, *self.also_right))
+                with Watched() if self.without else nullcontext() as watched:
+                    seen = self.observe(answer)
+                wanted, *others = map(self.observe, (self.right, *self.also_right))
                 found = [first_difference(seen, right, self.tolerance) for right in (wanted, *others)]
                 if None in found:
+                    if used := [f"`{name}`" for name in self.without if name in watched.names]:
+                        return Reply("NOT YET", f"The result is right. Now compute it without PyTorch's {used[0]}.")
                     return Reply("RIGHT", self.praise)
                 label, sentence = found[0]
                 for mistake in self.mistakes:

@@ -1,8 +1,6 @@
 """The exercises: solutions pass, what students do wrong is explained, nothing passes by chance, nothing raises."""
 
-import json
 import linecache
-import os
 import re
 
 import nbformat
@@ -11,8 +9,6 @@ import torch
 import torch.nn as nn
 
 from course_utils import exercises
-from course_utils.__main__ import main
-from course_utils.exercises import memory
 from course_utils.exercises.question import Reply, differs
 
 QUESTIONS = {question.name: question for questions in exercises.BY_NOTEBOOK.values() for question in questions}
@@ -530,6 +526,34 @@ KNOWN = [
         "        (loss_fn(model(x), y) / len(parts)).backward()\n    optimizer.step()",
         ["where all are of one size"],
     ),
+    (
+        "over_fitting.q2",
+        "def answer(model, parts, loss_fn, optimizer):\n    n = sum(len(y) for _, y in parts)\n    for x, y in parts:\n"
+        "        (loss_fn(model(x), y) * len(y) / n).backward()\n    optimizer.step()",
+        ["The first step is right", "zero_grad"],
+    ),
+    (
+        "over_fitting.q2",
+        "import torch\n\n\ndef answer(model, parts, loss_fn, optimizer):\n"
+        "    x, y = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])\n"
+        "    optimizer.zero_grad()\n    loss_fn(model(x), y).backward()\n    optimizer.step()",
+        ["one forward pass"],
+    ),
+    (
+        "over_fitting.q2",
+        "def answer(model, parts, loss_fn, optimizer):\n    n = sum(len(y) for _, y in parts)\n    loss = 0\n"
+        "    for x, y in parts:\n        loss = loss + loss_fn(model(x), y) * len(y) / n\n"
+        "    optimizer.zero_grad()\n    loss.backward()\n    optimizer.step()",
+        ["Call `backward()` for each part, right after"],
+    ),
+    (
+        "over_fitting.q2",
+        "def answer(model, parts, loss_fn, optimizer):\n    n = sum(len(y) for _, y in parts)\n"
+        "    optimizer.zero_grad()\n    outputs = [model(x) for x, _ in parts]\n"
+        "    for z, (_, y) in zip(outputs, parts):\n        (loss_fn(z, y) * len(y) / n).backward()\n"
+        "    optimizer.step()",
+        ["before the first `backward()`"],
+    ),
     ("over_fitting.q3", "answer = 5.9 * 2", ["You have counted the batch"]),
     ("over_fitting.q3", "answer = 5.9 * 4", ["four times the pixels"]),
     ("federated.q1", "answer = 308_826 * 4 * 10 * 20 / 1e6", ["You counted one way"]),
@@ -822,6 +846,21 @@ UNKNOWN = [
     ("over_fitting.q1", "answer = lambda a, b: a - b", ["TypeError"]),
     ("over_fitting.q2", "answer = lambda model, parts, loss_fn, optimizer: optimizer.step()", ["images"]),
     ("over_fitting.q2", "answer = lambda model, parts, loss_fn, optimizer: model(parts).backward()", ["TypeError"]),
+    (
+        "over_fitting.q2",
+        "import torch.nn.functional as F\n\n\ndef answer(model, parts, loss_fn, optimizer):\n"
+        "    n = sum(len(y) for _, y in parts)\n    optimizer.zero_grad()\n    for x, y in parts:\n"
+        "        (F.cross_entropy(model(x), y) * len(y) / n).backward()\n    optimizer.step()",
+        ["squares"],
+    ),
+    (
+        "over_fitting.q2",
+        "import torch\n\n\ndef answer(model, parts, loss_fn, optimizer):\n"
+        "    n = sum(len(y) for _, y in parts)\n    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)\n"
+        "    for x, y in parts:\n        (loss_fn(model(x), y) * len(y) / n).backward()\n    optimizer.step()\n"
+        "    optimizer.zero_grad()",
+        ["first step, with squares"],
+    ),
     ("over_fitting.q3", "answer = 5.9", ["too small"]),
     ("over_fitting.q3", "answer = [47]", ["one number"]),
     ("federated.q1", "answer = 12.35", ["too small"]),
@@ -883,7 +922,10 @@ def test_each_question_is_tried_with_two_answers_of_either_kind():
 
 # Right in another way than the solution: the field's own functions, NumPy, loops, in place.
 OTHER_STYLES = [
-    ("federated.q3", "answer = lambda c, m: c[None].renorm(2, 0, m)[0] if c.norm().isfinite() else c.new_zeros(c.shape)"),
+    (
+        "federated.q3",
+        "answer = lambda c, m: c[None].renorm(2, 0, m)[0] if c.norm().isfinite() else c.new_zeros(c.shape)",
+    ),
     (
         "federated.q3",
         "import torch\n\n\ndef answer(c, limit):\n    if not torch.isfinite(c).all():\n"
@@ -952,6 +994,42 @@ OTHER_STYLES = [
     ),
     ("next_steps.q5", "answer = 2.67"),
     ("next_steps.q5", "answer = 2.68"),
+    (
+        "over_fitting.q2",
+        "def answer(model, parts, loss_fn, optimizer):\n    for x, y in parts:\n"
+        "        (len(y) * loss_fn(model(x), y)).backward()\n    for p in model.parameters():\n"
+        "        p.grad /= sum(len(y) for _, y in parts)\n    optimizer.step()\n    optimizer.zero_grad()",
+    ),
+    (
+        "over_fitting.q2",
+        "import torch\n\n\ndef answer(model, parts, loss_fn, optimizer):\n"
+        "    n = sum(len(y) for _, y in parts)\n    weights = list(model.parameters())\n"
+        "    found = [torch.zeros_like(w) for w in weights]\n    for x, y in parts:\n"
+        "        for f, g in zip(found, torch.autograd.grad(loss_fn(model(x), y), weights)):\n"
+        "            f += g * len(y) / n\n    for w, f in zip(weights, found):\n        w.grad = f\n"
+        "    optimizer.step()",
+    ),
+    (
+        "over_fitting.q2",
+        "def answer(model, parts, loss_fn, optimizer):\n    n = sum(len(y) for _, y in parts)\n"
+        "    optimizer.zero_grad()\n    for inputs, targets in parts:\n"
+        "        for x, y in zip(inputs.split(1), targets.split(1)):\n"
+        "            loss_fn(model(x), y).div(n).backward()\n    optimizer.step()",
+    ),
+    (
+        "over_fitting.q2",
+        "import numpy as np\n\n\ndef answer(model, parts, loss_fn, optimizer):\n"
+        "    sizes = np.array([y.shape[0] for _, y in parts])\n    model.zero_grad()\n"
+        "    for share, (x, y) in zip(sizes / sizes.sum(), parts):\n        loss = loss_fn(model(x), y)\n"
+        "        loss.backward(gradient=loss.new_tensor(share))\n    optimizer.step()",
+    ),
+    (
+        "over_fitting.q2",
+        "import torch\n\n\ndef answer(model, parts, loss_fn, optimizer):\n    optimizer.zero_grad(set_to_none=False)\n"
+        "    n = len(torch.cat([y for _, y in parts]))\n    model.train()\n    losses = []\n"
+        "    for x, y in list(parts):\n        loss = loss_fn(model.forward(x), y) * (len(x) / n)\n"
+        "        loss.backward()\n        losses.append(loss.detach())\n    optimizer.step()\n    return sum(losses)",
+    ),
 ]
 
 
@@ -1022,76 +1100,3 @@ def test_a_reply_reads_well_in_both_forms():
 )
 def test_what_differs_is_named(got, want, words):
     assert words in differs(got, want, 1e-4)
-
-
-# --- progress -------------------------------------------------------------------------------------------------------
-
-
-def test_progress_is_remembered_and_printed(progress, capsys):
-    q1, q2 = QUESTIONS["loss.q1"], QUESTIONS["loss.q2"]
-    q1.check()  # no answer: nothing to remember
-    assert not progress.exists()
-    q1.check(3.0)
-    q1.check(3.61)
-    q1.check(1.0)  # what was right once stays so
-    q2.check(0)
-    assert json.loads(progress.read_text()) == {"loss.q1": "right", "loss.q2": "tried"}
-    capsys.readouterr()
-    assert main(["progress"]) == 0
-    printed = capsys.readouterr().out
-    assert "02_loss_derivation: 1 of 5" in printed
-    assert re.search(r"right +loss\.q1 +The first loss", printed)
-    assert re.search(r"tried +loss\.q2", printed) and re.search(r"open +cnn\.q1", printed)
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'{"loss.q1": 7}', b'"right"'])
-def test_a_broken_progress_file_costs_only_the_memory(progress, content, capsys):
-    progress.write_bytes(content)
-    assert memory.remembered() == {}
-    QUESTIONS["loss.q1"].check(3.61)
-    assert "RIGHT" in capsys.readouterr().out
-    assert memory.remembered() == {"loss.q1": "right"}
-
-
-def test_the_progress_of_a_class_is_one_table(tmp_path, capsys):
-    (tmp_path / "anna.json").write_text('{"loss.q1": "right", "loss.q2": "tried", "clinic.ada": "right"}')
-    (tmp_path / "bo.json").write_text('{"loss.q1": "right", "cnn.q1": "right", "loss.q2": "tried", "cnn.q2": "tried"}')
-    assert main(["progress", str(tmp_path)]) == 0
-    head, anna, bo, of, *stuck = capsys.readouterr().out.splitlines()
-    assert anna.split()[0] == "anna" and anna.split()[-1] == "1", "patients of the clinic are no exercises"
-    right = dict(zip(head.split(), bo.split()[1:], strict=True))
-    assert (right["02"], right["03"], right["all"]) == ("1", "1", "2")
-    assert of.split()[-1] == str(len(QUESTIONS))
-    assert stuck == ["tried, and not yet right: loss.q2 (2)", "tried, and not yet right: cnn.q2 (1)"]
-
-
-def test_a_file_of_the_class_that_cannot_be_read_is_named(tmp_path, capsys):
-    (tmp_path / "anna.json").write_text("[]")
-    assert main(["progress", str(tmp_path / "anna.json")]) == 1
-    assert "anna.json is no progress file" in capsys.readouterr().err
-    assert main(["progress", str(tmp_path / "nobody.json")]) == 1
-    (tmp_path / "anna.json").write_text("{}")
-    assert main(["progress", str(tmp_path / "anna.json"), str(tmp_path / "anna.json")]) == 1
-    assert "a name of its own" in capsys.readouterr().err
-
-
-def test_where_nothing_can_be_written_the_check_still_answers(tmp_path, monkeypatch, capsys):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "file" / "progress.json"))  # a file in the folder's place
-    QUESTIONS["loss.q1"].check(3.61)
-    assert "RIGHT" in capsys.readouterr().out
-    assert main(["progress"]) == 0
-
-
-def test_without_the_variable_it_lies_where_the_system_keeps_such_things(monkeypatch, tmp_path):
-    monkeypatch.delenv("COURSE_PROGRESS")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    for platform in ("linux", "win32", "darwin"):
-        monkeypatch.setattr("sys.platform", platform)
-        assert memory.progress_file().parts[-2:] == ("finetune-course", "progress.json")
-        assert platform == "darwin" or memory.progress_file().parent.parent == tmp_path
-
-
-def test_the_tests_and_their_kernels_use_a_temporary_one():
-    assert "COURSE_PROGRESS" in os.environ

@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from course_utils.exercises.question import Mistake, Question, calls
+from course_utils.exercises.question import Finding, Mistake, Question, calls
 
 WITH, WITHOUT = [0.93, 0.90, 0.95, 0.91], [0.91, 0.89, 0.92, 0.90]
 WORSE, BETTER = [0.80, 0.85, 0.70, 0.82, 0.88], [0.82, 0.84, 0.75, 0.86, 0.90]
@@ -75,37 +75,56 @@ def in_errors(with_remedy, without):
 )
 
 
-def weights_after(parts: tuple[int, ...]):
-    """A watcher: the weights of a small model, (15,), after the answer took a step with parts of these sizes."""
+class Passes:
+    """Counts the forward passes of a model: the rows of the largest, and the most whose backward pass is still due."""
 
-    def make():
-        torch.manual_seed(0)
-        model = nn.Linear(4, 3)
-        batches = [(torch.randn(count, 4), torch.randint(3, (count,))) for count in parts]
-        return model, batches, F.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.5)
+    def __init__(self, model: nn.Module):
+        self.rows = self.due = self.most_due = 0
+        model.register_forward_hook(self.count)
 
-    return make
+    def count(self, model, inputs, output):
+        self.rows = max(self.rows, len(output))
+        if output.requires_grad:
+            self.due += 1
+            self.most_due = max(self.most_due, self.due)
+            output.register_hook(self.done)
+
+    def done(self, gradient):
+        self.due -= 1
 
 
 def watch(function) -> dict:
+    """The weights, (15,), after each of two steps of a small model, and its forward passes; for two losses."""
     seen = {}
-    for parts in ((4, 4), (6, 2, 1)):
-        arguments = weights_after(parts)()
-        calls((f"parts of {' and '.join(map(str, parts))}", lambda arguments=arguments: arguments))(function)
-        model = arguments[0]
-        seen[f"The model after a step with parts of {' and '.join(map(str, parts))} images"] = torch.cat(
-            [weight.detach().flatten() for weight in model.parameters()]
-        )
+    for name, loss_fn, rate in (("cross-entropy", F.cross_entropy, 0.5), ("squares", F.mse_loss, 0.1)):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        for step, sizes in (("the first", (4, 4)), ("the second", (6, 2, 1))):
+            case = f"{step} step, with {name} and parts of {' and '.join(map(str, sizes))} images"
+            parts = [(torch.randn(count, 4), torch.randint(3, (count,))) for count in sizes]
+            if name == "squares":
+                parts = [(inputs, F.one_hot(targets, 3).float()) for inputs, targets in parts]
+            passes = Passes(model)
+            try:
+                function(model, parts, loss_fn, optimizer)
+            except Exception as error:
+                error.add_note(f"in {case}")
+                raise
+            seen[f"The model after {case},"] = torch.cat([weight.detach().flatten() for weight in model.parameters()])
+            rows = "one part at most" if passes.rows <= max(sizes) else f"{passes.rows} images"
+            seen[f"What is in one forward pass, in {case},"] = Finding(rows)
+            due = "one forward pass" if passes.most_due <= 1 else f"{passes.most_due} forward passes"
+            seen[f"What waits for its `backward()` at one time, in {case},"] = Finding(due)
     return seen
 
 
-def accumulating(weigh, *, clear_each=False, step_each=False):
-    """A step over parts, each loss multiplied by weigh(its size, all parts)."""
+def accumulating(weigh, *, clear="once", step_each=False):
+    """A step over parts, each loss multiplied by weigh(its size, all parts). clear: "once", "each" time or "never"."""
 
     def function(model, parts, loss_fn, optimizer):
-        optimizer.zero_grad()
-        for inputs, targets in parts:
-            if clear_each:
+        for number, (inputs, targets) in enumerate(parts):
+            if clear == "each" or (clear == "once" and number == 0):
                 optimizer.zero_grad()
             (loss_fn(model(inputs), targets) * weigh(len(targets), parts)).backward()
             if step_each:
@@ -117,6 +136,17 @@ def accumulating(weigh, *, clear_each=False, step_each=False):
     return function
 
 
+def in_one_pass(model, parts, loss_fn, optimizer):
+    inputs, targets = (torch.cat(both) for both in zip(*parts, strict=True))
+    accumulating(share)(model, [(inputs, targets)], loss_fn, optimizer)
+
+
+def one_backward(model, parts, loss_fn, optimizer):
+    optimizer.zero_grad()
+    sum(loss_fn(model(inputs), targets) * share(len(targets), parts) for inputs, targets in parts).backward()
+    optimizer.step()
+
+
 def share(count, parts):
     return count / sum(len(targets) for _, targets in parts)
 
@@ -126,7 +156,7 @@ q2 = Question(
     title="A large batch in small parts",
     text="Write `step_in_parts(model, parts, loss_fn, optimizer)`: one step whose gradient is that of the whole batch. "
     "`parts` is a list of pairs `(inputs, targets)`, of different sizes; `loss_fn` gives the mean over a part. "
-    "Only one part may be in the forward pass at a time.",
+    "Only one part may be in memory at a time: its `backward()` comes before the next forward pass.",
     fills="step_in_parts",
     right=accumulating(share),
     observe=watch,
@@ -145,13 +175,30 @@ q2 = Question(
         ),
         Mistake(
             "cleared in each part",
-            accumulating(share, clear_each=True),
+            accumulating(share, clear="each"),
             "You clear the gradients before each part, so only the last part is left when the optimiser steps.",
         ),
         Mistake(
             "a step in each part",
             accumulating(share, step_each=True),
             "You take a step after each part: these are several small batches, and not one large one.",
+        ),
+        Mistake(
+            "never cleared",
+            accumulating(share, clear="never"),
+            "The first step is right. In the second the gradients of the first are still there, and `backward()` adds "
+            "to them: call `optimizer.zero_grad()` once a step.",
+        ),
+        Mistake(
+            "in one forward pass",
+            in_one_pass,
+            "The step is right, and the memory is that of the whole batch: you put all parts into one forward pass.",
+        ),
+        Mistake(
+            "one backward pass",
+            one_backward,
+            "The step is right, and the memory is that of the whole batch: all forward passes come before the first "
+            "`backward()`, and what they keep for it stays. Call `backward()` for each part, right after its loss.",
         ),
     ),
     hints=(

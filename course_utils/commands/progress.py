@@ -7,8 +7,9 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+from course_utils.doctor.machine import described
 from course_utils.exercises import BY_NOTEBOOK
-from course_utils.exercises.memory import progress_file, remembered, states_in
+from course_utils.exercises.memory import progress_file, states_in
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,13 @@ def run(args: argparse.Namespace) -> int:
     if args.files:
         print_class(read_class(args.files))
         return 0
-    states = remembered()
+    states = {}
+    try:
+        states = states_in(progress_file())
+    except FileNotFoundError:  # nothing was answered yet
+        pass
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"Your progress cannot be read, so every exercise is shown as open. {described(error)}")
     for notebook, questions in BY_NOTEBOOK.items():
         right = sum(states.get(question.name) == "right" for question in questions)
         print(f"{notebook}: {right} of {len(questions)}")

@@ -495,12 +495,43 @@ KNOWN = [
         "answer = lambda p, t: min((t[p == k] == k).float().mean().item() for k in t.unique())",
         ["(precision)"],
     ),
+    (
+        "clinic.q2",
+        "answer = lambda p, t: min((p[t == k] == k).float().mean().item() for k in p.unique() if k in t)",
+        ["never predicted"],
+    ),
+    (
+        "clinic.q2",
+        "answer = lambda p, t: min((p[t == k] == k).float().mean().item() for k in p.unique())",
+        ["never predicted"],
+    ),
     ("clinic.q3", "import numpy as np\nanswer = lambda losses, patience: int(np.argmin(losses))", ["do not exist"]),
     (
         "clinic.q3",
         "def answer(losses, patience):\n    for i in range(len(losses)):\n"
         "        if i - losses[: i + 1].index(min(losses[: i + 1])) >= patience:\n            break\n    return i",
         ["the training ends"],
+    ),
+    (
+        "clinic.q3",
+        "def answer(losses, patience):\n    best, waited = 0, 0\n    for epoch in range(1, len(losses)):\n"
+        "        if losses[epoch] < losses[best]:\n            best, waited = epoch, 0\n        else:\n"
+        "            waited += 1\n        if waited > patience:\n            break\n    return best",
+        ["one epoch too late"],
+    ),
+    (
+        "clinic.q3",
+        "def answer(losses, patience):\n    best, waited = 0, 0\n    for epoch in range(1, len(losses)):\n"
+        "        if losses[epoch] < losses[best]:\n            best, waited = epoch, 0\n        else:\n"
+        "            waited += 1\n        if waited >= -1 + patience:\n            break\n    return best",
+        ["one epoch too early"],
+    ),
+    (
+        "clinic.q3",
+        "def answer(losses, patience):\n    best, waited = 0, 0\n    for epoch in range(1, len(losses)):\n"
+        "        if losses[epoch] <= losses[best]:\n            best, waited = epoch, 0\n        else:\n"
+        "            waited += 1\n        if waited >= patience:\n            break\n    return best",
+        ["equals the lowest", "`<`, not `<=`"],
     ),
     (
         "over_fitting.q1",
@@ -1029,6 +1060,69 @@ OTHER_STYLES = [
         "    n = len(torch.cat([y for _, y in parts]))\n    model.train()\n    losses = []\n"
         "    for x, y in list(parts):\n        loss = loss_fn(model.forward(x), y) * (len(x) / n)\n"
         "        loss.backward()\n        losses.append(loss.detach())\n    optimizer.step()\n    return sum(losses)",
+    ),
+    (
+        "clinic.q3",
+        "def answer(losses, patience):\n    best, waited = 0, 0\n    for epoch in range(1, len(losses)):\n"
+        "        if losses[epoch] < losses[best]:\n            best, waited = epoch, 0\n        else:\n"
+        "            waited += 1\n        if waited >= patience:\n            break\n    return best",
+    ),
+    (
+        "clinic.q3",
+        "import math\n\n\ndef answer(losses, patience):\n    best, kept, bad = math.inf, None, 0\n"
+        "    for epoch, loss in enumerate(losses):\n        if loss < best:\n"
+        "            best, kept, bad = loss, epoch, 0\n        else:\n            bad += 1\n"
+        "            if bad == patience:\n                return kept\n    return kept",
+    ),
+    (
+        "clinic.q3",
+        "import numpy as np\n\n\ndef answer(losses, patience):\n    for end in range(1, len(losses) + 1):\n"
+        "        best = np.argmin(losses[:end])\n        if end - 1 - best >= patience:\n            break\n"
+        "    return best",
+    ),
+    (
+        "clinic.q3",
+        "def answer(losses, patience):\n    keep = 0\n"
+        "    while any(x < losses[keep] for x in losses[keep + 1 : keep + 1 + patience]):\n"
+        "        keep += next(i for i, x in enumerate(losses[keep:]) if x < losses[keep])\n    return keep",
+    ),
+    (
+        "clinic.q3",
+        "import torch\n\n\ndef answer(losses, patience):\n    losses = torch.tensor(losses)\n"
+        "    lowest = losses.cummin(0).values\n"
+        "    new = torch.cat([torch.tensor([True]), losses[1:] < lowest[:-1]]).nonzero().flatten().tolist()\n"
+        "    for one, other in zip(new, new[1:]):\n        if other - one > patience:\n"
+        "            return torch.tensor(one)\n    return torch.tensor(new[-1])",
+    ),
+    (
+        "clinic.q2",
+        "from sklearn.metrics import recall_score\n"
+        "answer = lambda p, t: recall_score(t, p, labels=t.unique(), average=None).min()",
+    ),
+    (
+        "clinic.q2",
+        "from sklearn.metrics import confusion_matrix\n\n\ndef answer(predicted, targets):\n"
+        "    table = confusion_matrix(targets, predicted)\n    there = table.sum(1) > 0\n"
+        "    return (table.diagonal()[there] / table.sum(axis=1)[there]).min()",
+    ),
+    (
+        "clinic.q2",
+        "import numpy as np\n\n\ndef answer(predicted, targets):\n"
+        "    predicted, targets = predicted.numpy(), targets.numpy()\n"
+        "    return min(np.mean(predicted[targets == k] == k) for k in np.unique(targets))",
+    ),
+    (
+        "clinic.q2",
+        "def answer(predicted, targets):\n    right, count = {}, {}\n"
+        "    for p, t in zip(predicted.tolist(), targets.tolist()):\n        count[t] = count.get(t, 0) + 1\n"
+        "        right[t] = right.get(t, 0) + (p == t)\n    return min(right[t] / count[t] for t in count)",
+    ),
+    (
+        "clinic.q2",
+        "import torch\n\n\ndef answer(predicted, targets):\n    n = int(targets.max()) + 1\n"
+        "    count = torch.bincount(targets, minlength=n)\n"
+        "    hits = torch.bincount(targets[predicted == targets], minlength=n)\n"
+        "    return (hits / count)[count > 0].min()",
     ),
 ]
 

@@ -69,6 +69,7 @@ def worst_class(predicted: torch.Tensor, targets: torch.Tensor) -> float:
 
 ANSWERS = torch.tensor([0, 0, 0, 0, 1, 1, 0, 3, 3, 1, 3]), torch.tensor([0, 0, 0, 0, 1, 1, 1, 3, 3, 3, 3])
 MORE_ANSWERS = torch.tensor([2, 2, 0, 2, 2, 0, 1, 2]), torch.tensor([2, 2, 0, 2, 0, 0, 1, 2])
+NEVER_A_2 = torch.tensor([0, 0, 4, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 2, 2])
 
 q2 = Question(
     name="clinic.q2",
@@ -80,6 +81,7 @@ q2 = Question(
     observe=calls(
         ("11 images of the classes 0, 1 and 3", lambda: tuple(part.clone() for part in ANSWERS)),
         ("8 images of three classes", lambda: tuple(part.clone() for part in MORE_ANSWERS)),
+        ("7 images of three classes, none of them answered 2", lambda: tuple(part.clone() for part in NEVER_A_2)),
     ),
     praise="One number that a rare class cannot hide behind. (With three images of it that number jumps by thirds: "
     "say how many there were.)",
@@ -103,6 +105,14 @@ q2 = Question(
             "answered rightly (recall): choose with `targets == k`.",
         ),
         Mistake(
+            "the classes that are predicted",
+            lambda predicted, targets: min(
+                (predicted[targets == k] == k).double().mean() for k in predicted.unique() if (targets == k).any()
+            ),
+            "You look at the classes that are predicted, and a class that is never predicted is missing: nobody is as "
+            "bad as that one. `targets.unique()` gives the classes that occur.",
+        ),
+        Mistake(
             "classes without images",
             lambda predicted, targets: min(
                 (((predicted == k) & (targets == k)).sum() / (targets == k).sum().clamp(min=1)).item()
@@ -123,24 +133,15 @@ q2 = Question(
 )
 
 
-def epoch_to_keep(val_losses, patience):
+def early_stopping(val_losses, patience, *, ties_count=False):
+    """The best epoch so far and the epoch that is the last. ties_count: is the same loss again an improvement?"""
     best = 0
     for epoch, loss in enumerate(val_losses):
-        if loss < val_losses[best]:
+        if loss < val_losses[best] or (ties_count and loss == val_losses[best]):
             best = epoch
         elif epoch - best >= patience:
             break
-    return best
-
-
-def stop_epoch(val_losses, patience):
-    best = 0
-    for epoch, loss in enumerate(val_losses):
-        if loss < val_losses[best]:
-            best = epoch
-        elif epoch - best >= patience:
-            return epoch
-    return len(val_losses) - 1
+    return best, epoch
 
 
 def rises_in_a_row(val_losses, patience):
@@ -161,11 +162,14 @@ q3 = Question(
     "`patience` epochs in which the loss was not below the lowest so far. Return the number, from 0, of the epoch "
     "whose network is kept. Losses after the end do not exist yet when the decision falls.",
     fills="epoch_to_keep",
-    right=epoch_to_keep,
+    right=lambda val_losses, patience: early_stopping(val_losses, patience)[0],
     observe=calls(
         ("[3, 2, 1, 1.5, 1.4, 1.3, 0.5] with patience 3", lambda: ([3, 2, 1, 1.5, 1.4, 1.3, 0.5], 3)),
         ("[3, 2, 2.1, 2.2, 1, 0.9] with patience 2", lambda: ([3, 2, 2.1, 2.2, 1, 0.9], 2)),
         ("[2, 1.9, 1.8, 1.7] with patience 2", lambda: ([2, 1.9, 1.8, 1.7], 2)),
+        ("[3, 2, 2.5, 1, 1.5] with patience 2", lambda: ([3, 2, 2.5, 1, 1.5], 2)),
+        ("[3, 2, 2.1, 2.2, 2.3, 1] with patience 2", lambda: ([3, 2, 2.1, 2.2, 2.3, 1], 2)),
+        ("[1, 1, 1, 2, 0.5] with patience 2", lambda: ([1, 1, 1, 2, 0.5], 2)),
     ),
     praise="The network of the lowest loss so far, and no look into the future. Note what a patience that is too short "
     "cost in the first case: 0.5 was one epoch away.",
@@ -177,7 +181,7 @@ q3 = Question(
         ),
         Mistake(
             "the last epoch",
-            stop_epoch,
+            lambda val_losses, patience: early_stopping(val_losses, patience)[1],
             "You return the epoch in which the training ends. The one to keep lies `patience` epochs before it.",
         ),
         Mistake(
@@ -185,6 +189,24 @@ q3 = Question(
             rises_in_a_row,
             "You count rises from one epoch to the next. A loss that falls a little, and stays above the lowest, is no "
             "progress either: compare with the lowest so far.",
+        ),
+        Mistake(
+            "one epoch too late",
+            lambda val_losses, patience: early_stopping(val_losses, patience + 1)[0],
+            "Your training ends one epoch too late, after `patience + 1` epochs that were not below the lowest. It "
+            "ends as soon as `epoch - best` is `patience`: `>=`, not `>`.",
+        ),
+        Mistake(
+            "one epoch too early",
+            lambda val_losses, patience: early_stopping(val_losses, patience - 1)[0],
+            "Your training ends one epoch too early, after `patience - 1` epochs that were not below the lowest. The "
+            "epoch after the best one is the first of them.",
+        ),
+        Mistake(
+            "ties",
+            lambda val_losses, patience: early_stopping(val_losses, patience, ties_count=True)[0],
+            "Where a loss equals the lowest so far, you take it for progress. Only a loss *below* the lowest counts: "
+            "`<`, not `<=`.",
         ),
     ),
     hints=(

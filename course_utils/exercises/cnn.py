@@ -1,7 +1,9 @@
 """The exercises of notebook 03: a split, an accuracy, a training step, freezing, learning rates, a new head."""
 
+import copy
 from collections import OrderedDict
 
+import numpy as np
 import torch
 import torch.nn as nn
 
@@ -25,26 +27,36 @@ def judged_split(split) -> dict:
     for label, shuffled in (("images sorted by patient", False), ("images in mixed order", True)):
         of_patient = patients(shuffled)
         try:
-            parts = [torch.as_tensor(part) for part in split(of_patient.clone())]
-            parts = [part.nonzero().flatten() if part.dtype == torch.bool else part for part in parts]
-            train, test = (of_patient[part] for part in parts)  # fails for what is no index
+            sides = [torch.as_tensor(np.asarray(side)) for side in split(of_patient.clone())]
+            sides = [side.nonzero().flatten() if side.dtype == torch.bool else side for side in sides]
+            seen[f"Your split of {label}"] = Finding(judgement(sides, of_patient))
         except Exception as error:
             error.add_note(f"for {label}")
             raise
-        both = len(set(train.tolist()) & set(test.tolist()))
-        if len(torch.cat(parts).unique()) < len(of_patient):
-            verdict = "not complete, since some images are on neither side"
-        elif len(torch.cat(parts)) > len(of_patient):
-            verdict = "not clean, since some images are on both sides or on one side twice"
-        elif both:
-            verdict = (
-                "not clean, since " + ("one patient is" if both == 1 else "several patients are") + " on both sides"
-            )
-        else:
-            in_range = 0.2 <= len(test) / len(of_patient) <= 0.5
-            verdict = WHOLE if in_range else f"by patient, with {len(test)} of {len(of_patient)} images in the test set"
-        seen[f"Your split of {label}"] = Finding(verdict)
     return seen
+
+
+def judgement(sides: list[torch.Tensor], of_patient: torch.Tensor) -> str:
+    """What is to be said of a split; IndexError for what is no index."""
+    if len(sides) != 2:
+        return f"in {len(sides)} parts, where two are asked for"
+    if any(side.ndim != 1 for side in sides):
+        return "not made of indices of the shape (N,)"
+    train, test = (set(of_patient[side].tolist()) for side in sides)
+    both, known = len(train & test), of_patient.unique()
+    missing = of_patient[~torch.isin(torch.arange(len(of_patient)), torch.cat(sides))]
+    if len(missing) and torch.isin(torch.cat(sides), known).all():
+        return "made of the numbers of patients"
+    if len(missing):
+        left_out = set(missing.tolist())
+        whole = "" if left_out & (train | test) else f", all that there are of {len(left_out)} of the ten patients"
+        return f"incomplete, with {len(missing)} of {len(of_patient)} images on neither side{whole}"
+    if len(torch.cat(sides)) > len(of_patient):
+        return "not clean, since some images are on both sides or on one side twice"
+    if both:
+        return "not clean, since " + ("one patient is" if both == 1 else "several patients are") + " on both sides"
+    in_range = 0.2 <= len(sides[1]) / len(of_patient) <= 0.5
+    return WHOLE if in_range else f"by patient, with {len(sides[1])} of {len(of_patient)} images in the test set"
 
 
 def cut(order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,6 +91,12 @@ q1 = Question(
             lambda of_patient: cut(of_patient.unique()),
             "You return the numbers of patients. The indices of their images are wanted: `torch.isin(patients, "
             "chosen)` says which images these are, and `.nonzero().flatten()` gives their indices.",
+        ),
+        Mistake(
+            "nonzero without flatten",
+            lambda of_patient: ((of_patient < 7).nonzero(), (of_patient >= 7).nonzero()),
+            "`nonzero()` gives the shape (N, 1), a row for each image (and so does `np.argwhere`). Indices have the "
+            "shape (N,): add `.flatten()`.",
         ),
         Mistake(
             "the test set is a part of the training set",
@@ -311,18 +329,25 @@ q3 = Question(
 def frozen_net(freezing) -> dict:
     """What trains after the call, and what has moved after two epochs, each of which begins with `model.train()`."""
     net = small_net()
+    for seed in (4, 5, 6):  # so that the statistics are no longer 0 and 1
+        net.train()(small_batch(6, seed)[0])
     net.fc.requires_grad_(True)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
-    freezing(net.train())
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    freezing(net)
     trains = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
     mode = "training" if net.bn1.training else "evaluation"
-    seen, before = {"What can train afterwards": trains}, {k: v.clone() for k, v in net.state_dict().items()}
+    seen = {"What can train afterwards": trains}
     if trains:
         for seed in (1, 2):
             step_of("train", "zero", "loss", "backward", "step")(
                 net, *small_batch(6, seed), nn.CrossEntropyLoss(), optimizer
             )
-    moved = [name for name, value in net.state_dict().items() if not torch.equal(value, before[name])]
+    after = {name: before[name] for name in before if name.endswith("num_batches_tracked")}  # frozen, few count
+    after |= net.state_dict()
+    gone = [name for name in before if name not in after]
+    moved = [name for name in before if name in after and not torch.equal(after[name], before[name])]
+    seen["The list of what your function has taken out of the model"] = gone
     seen["What has moved after two epochs"] = moved
     if moved != ["fc.weight", "fc.bias"]:
         seen["The mode of bn1 right after your call"] = Finding(mode)
@@ -389,13 +414,12 @@ q4 = Question(
 def rates(make) -> dict:
     net = small_net()
     optimizer = make(net)
-    groups = getattr(optimizer, "param_groups", None)
-    if groups is None:
-        return {"What your function returns": Finding(f"of the type {type(optimizer).__name__}")}
+    adamw = isinstance(optimizer, torch.optim.AdamW)
+    seen = {"What your function returns": Finding(f"of the type {'AdamW' if adamw else type(optimizer).__name__}")}
+    groups = getattr(optimizer, "param_groups", [])
     of_tensor = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     named = [(name, of_tensor.get(id(parameter), Finding("not in it"))) for name, parameter in net.named_parameters()]
-    rates_seen = {f"The rate of {name} in your optimiser": rate for name, rate in named}
-    return {"What your function returns": Finding("an optimiser"), **rates_seen}
+    return seen | {f"The rate of {name} in your optimiser": rate for name, rate in named}
 
 
 q5 = Question(
@@ -461,22 +485,40 @@ def pocket(classes=10, weights="DEFAULT"):
 def judged_model(model) -> dict:
     """What a model gives for four images, and whether the pretrained backbone is in it. A function makes the model."""
     model = model if isinstance(model, nn.Module) else model()
-    inputs = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), evaluation_mode(model):
-        outputs = model(inputs.to(next(model.parameters(), inputs).device)).cpu()
+    turned = copy.deepcopy(model)
+    linear = [module for module in turned.modules() if isinstance(module, nn.Linear)]
+    device = next(model.parameters(), torch.zeros(())).device
+    inputs = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.no_grad(), evaluation_mode(model), evaluation_mode(turned):
+        outputs = model(inputs)
+        for parameter in linear[-1].parameters() if linear else ():
+            parameter.mul_(-3)
+        as_logits = torch.allclose(turned(inputs), -3 * outputs, rtol=1e-3, atol=1e-3)
     sums = outputs.exp().sum(1) if (outputs <= 0).all() else outputs.sum(1)
-    normalised = outputs.ndim == 2 and torch.allclose(sums, torch.ones(len(sums)), atol=1e-3)
-    wanted = pocket().state_dict()["conv1.weight"]
-    same = any(p.shape == wanted.shape and torch.equal(p.cpu(), wanted) for p in model.state_dict().values())
+    normalised = outputs.ndim == 2 and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
     kind = "log-probabilities" if (outputs <= 0).all() else "probabilities"
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    kind = kind if normalised else "what a function behind the head makes of the logits"
     return {
         "The shape of what your model gives for four images": list(outputs.shape),
-        "Its output": Finding(kind if normalised else "logits"),
-        "The first convolution": Finding("the pretrained one" if same else "not the pretrained one"),
         "The number of linear layers": len(linear),
         "The inputs of the last linear layer": linear[-1].in_features if linear else 0,
+        "Its output": Finding("logits" if as_logits and not normalised else kind),
+        "The backbone": Finding(backbone_of(model)),
     }
+
+
+def backbone_of(model: nn.Module) -> str:
+    """How much of the pretrained backbone is in a model, under whatever names."""
+    there = [value.cpu() for value in model.state_dict().values()]
+    wanted = {name: value for name, value in pocket().state_dict().items() if not name.startswith("fc.")}
+    missing = [name for name, value in wanted.items() if not any(torch.equal(value, other) for other in there)]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if not missing:
+        return "the pretrained one"
+    if all(name.endswith(("running_mean", "running_var")) for name in missing):
+        return "pretrained, but for BatchNorm's statistics, which a forward pass in training mode moves"
+    weights = [name for name in wanted if name.endswith(".weight")]
+    return "not the pretrained one" if set(weights) <= set(missing) else f"pretrained in part, but not in {missing[0]}"
 
 
 q6 = Question(
@@ -501,6 +543,12 @@ q6 = Question(
             lambda: nn.Sequential(pocket(), nn.LogSoftmax(dim=1)),
             "Your model ends in a log-softmax. `nn.CrossEntropyLoss` then does the same work again; with `nn.NLLLoss` "
             "it would fit. Leave it out, and the course's loss gets the logits that it expects.",
+        ),
+        Mistake(
+            "another function at the end",
+            lambda: nn.Sequential(pocket(), nn.Sigmoid()),
+            "Behind the head there is one more function, a sigmoid or a ReLU perhaps. `nn.CrossEntropyLoss` expects "
+            "the logits as the head gives them: of both signs, and of any size.",
         ),
         Mistake(
             "the old number of classes",

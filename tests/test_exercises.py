@@ -396,12 +396,6 @@ KNOWN = [
     ),
     (
         "text.q5",
-        "def answer(step, total, warm_up, peak):\n    if step < warm_up:\n        return peak * step / warm_up\n"
-        "    return peak * (total - step) / (total - warm_up)",
-        ["teaches nothing"],
-    ),
-    (
-        "text.q5",
         "def answer(step, total, warm_up, peak):\n    return min((step + 1) / warm_up, 1) * peak if warm_up else peak",
         ["fall to 0"],
     ),
@@ -449,6 +443,19 @@ KNOWN = [
         "text.q5",
         "def answer(step, total, warm_up, peak):\n    if step < warm_up:\n        return peak * (step + 1) / warm_up",
         ["None", "`return`"],
+    ),
+    (
+        "text.q5",
+        "def answer(step, total, warm_up, peak):\n    decayed = peak * (1 - step / total)\n    if warm_up:\n"
+        "        is_warmup = float(step < warm_up)\n"
+        "        return (1 - is_warmup) * decayed + is_warmup * peak * step / warm_up\n    return decayed",
+        ["BERT's own code", "begins at `warm_up`"],
+    ),
+    (
+        "text.q5",
+        "def answer(step, total, warm_up, peak):\n    if step < warm_up:\n        return peak * step / warm_up\n"
+        "    return peak * max(0.0, float(total - 1 - step) / float(max(1, total - 1 - warm_up)))",
+        ["the last step that is taken"],
     ),
     ("recommender.q1", "import math\nanswer = math.log(1 + 20)", ["sampled softmax", "one out of two"]),
     ("recommender.q1", "answer = 0.7", ["too large"]),
@@ -1124,6 +1131,47 @@ OTHER_STYLES = [
         "    hits = torch.bincount(targets[predicted == targets], minlength=n)\n"
         "    return (hits / count)[count > 0].min()",
     ),
+    (
+        "text.q5",
+        "def answer(step, total, warm_up, peak):\n    if step < warm_up:\n        return peak * step / warm_up\n"
+        "    return peak * max(0.0, float(total - step) / float(max(1, total - warm_up)))",
+    ),
+    (
+        "text.q5",
+        "def answer(step, total, warm_up, peak):\n"
+        "    return peak * min((step + 1) / max(warm_up, 1e-9), (total - step) / (total - warm_up))",
+    ),
+    (
+        "text.q5",
+        "import numpy as np\n\n\ndef answer(step, total, warm_up, peak):\n    if warm_up < 2:\n"
+        "        return np.interp(step, [0, total], [peak, 0])\n"
+        "    return np.interp(step, [0, warm_up - 1, warm_up, total], [peak / warm_up, peak, peak, 0])",
+    ),
+    (
+        "text.q5",
+        "import torch\n\n\ndef answer(step, total, warm_up, peak):\n"
+        "    climb = torch.arange(1, warm_up + 1) / max(1, warm_up)\n"
+        "    fall = torch.linspace(1, 0, total - warm_up + 1)\n    return peak * torch.cat([climb, fall])[step]",
+    ),
+    (
+        "text.q5",
+        "import torch\n\n\ndef answer(step, total, warm_up, peak):\n"
+        "    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)\n"
+        "    share = lambda s: s / warm_up if s < warm_up else (total - s) / (total - warm_up)\n"
+        "    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)\n    for _ in range(step):\n"
+        "        optimizer.step()\n        schedule.step()\n    return schedule.get_last_lr()[0]",
+    ),
+    (
+        "text.q5",
+        "import numpy as np\n\n\ndef answer(step, total, warm_up, peak):\n"
+        "    scale = (step + 1) / warm_up if step < warm_up else 1 - (step - warm_up) / (total - warm_up)\n"
+        "    return np.float32(peak * scale)",
+    ),
+    (
+        "text.q2",
+        "import torch\nanswer = lambda h, m: torch.stack([one[keep.bool()].mean(0) for one, keep in zip(h, m)])",
+    ),
+    ("text.q3", "answer = lambda ids, chosen: ids.clone().masked_fill_(~chosen, -100)"),
 ]
 
 

@@ -55,6 +55,12 @@ def hidden_states() -> tuple[torch.Tensor, torch.Tensor]:
     return hidden, torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
 
 
+def more_hidden_states() -> tuple[torch.Tensor, torch.Tensor]:
+    """(3, 4, 2) and its mask: texts of one, four and three tokens."""
+    hidden = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(1)) - 1
+    return hidden, torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]])
+
+
 def masked_mean(hidden, attention_mask):
     return (hidden * attention_mask[..., None]).sum(1) / attention_mask.sum(1, keepdim=True)
 
@@ -66,7 +72,10 @@ q2 = Question(
     "shape `(B, T, d)`, `attention_mask` `(B, T)` with 1 at tokens and 0 at padding; the result is `(B, d)`.",
     fills="pool",
     right=masked_mean,
-    observe=calls(("texts of five and of two tokens", hidden_states)),
+    observe=calls(
+        ("texts of five and of two tokens", hidden_states),
+        ("texts of one, four and three tokens", more_hidden_states),
+    ),
     praise="Each text is divided by its own length, so padding changes nothing.",
     mistakes=(
         Mistake(
@@ -115,22 +124,27 @@ def masked_batch() -> tuple[torch.Tensor, torch.Tensor]:
     return input_ids, chosen
 
 
+def unmasked_text() -> tuple[torch.Tensor, torch.Tensor]:
+    """Three tokens between [CLS] and [SEP], (1, 5), of which two are asked for."""
+    return torch.tensor([[2, 9, 640, 12, 3]]), torch.tensor([[False, True, False, True, False]])
+
+
 def targets_and_inputs(make_targets):
-    """The targets, their type, and whether the inputs are still what they were."""
-    inputs = masked_batch()
-    label = "for two texts, one of them padded"
-    try:
-        targets = make_targets(*inputs)
-    except Exception as error:
-        error.add_note(label)
-        raise
-    kept = all(torch.equal(one, other) for one, other in zip(inputs, masked_batch(), strict=True))
-    kind = str(getattr(targets, "dtype", torch.int64)).removeprefix("torch.")
-    return {
-        f"What your function returns {label}": targets,
-        "The type of your targets": Finding(kind),
-        "What is left of the inputs": Finding("as it was" if kept else "changed"),
-    }
+    """The targets, their type, and whether the inputs are still what they were; for two batches."""
+    seen = {}
+    for label, make in (("for two texts, one of them padded", masked_batch), ("for one text", unmasked_text)):
+        inputs = make()
+        try:
+            targets = make_targets(*inputs)
+        except Exception as error:
+            error.add_note(label)
+            raise
+        kept = all(torch.equal(one, other) for one, other in zip(inputs, make(), strict=True))
+        kind = str(getattr(targets, "dtype", torch.int64)).removeprefix("torch.")
+        seen[f"What your function returns {label}"] = targets
+        seen[f"The type of your targets {label}"] = Finding(kind)
+        seen[f"What is left of the inputs {label}"] = Finding("as it was" if kept else "changed")
+    return seen
 
 
 q3 = Question(
@@ -261,10 +275,15 @@ q4 = Question(
 )
 
 
-def triangle(step, total, warm_up, peak):
-    if step < warm_up:
-        return peak * (step + 1) / warm_up
-    return peak * (total - step) / (total - warm_up)
+def warming_up(fall, *, first: int = 1):
+    """A schedule that has made `first` steps of its climb at step 0; then fall(step, total, warm_up) of the peak."""
+    return lambda step, total, warm_up, peak: (
+        peak * ((step + first) / warm_up if step < warm_up else fall(step, total, warm_up))
+    )
+
+
+def straight(step, total, warm_up):
+    return (total - step) / (total - warm_up)
 
 
 def whole_schedule(function):
@@ -274,7 +293,7 @@ def whole_schedule(function):
         label = f"{total} steps with a warm-up of {warm_up}"
         try:
             rates = [function(step, total, warm_up, peak) for step in range(total)]
-            rates = [rate.item() if isinstance(rate, torch.Tensor) else rate for rate in rates]
+            rates = [rate.item() if hasattr(rate, "item") else rate for rate in rates]
         except Exception as error:
             error.add_note(f"for {label}")
             raise
@@ -285,55 +304,54 @@ def whole_schedule(function):
     return seen
 
 
+WRONG_FALLS = {
+    "it does not fall": (
+        lambda step, total, warm_up: 1,
+        "Your learning rate climbs and then stays at the peak. It is to fall to 0 at step `total`.",
+    ),
+    "the fall from the beginning": (
+        lambda step, total, warm_up: (total - step) / total,
+        "You count the fall from step 0, so the learning rate jumps down where the warm-up ends. BERT's own code does "
+        "that. Here the fall begins at `warm_up`, from the peak, and has `total - warm_up` steps.",
+    ),
+    "0 one step too early": (
+        lambda step, total, warm_up: (total - 1 - step) / (total - 1 - warm_up),
+        "Your learning rate is 0 at the last step that is taken, `total - 1`: that batch is computed and teaches "
+        "nothing. It reaches 0 at step `total`, after the last one.",
+    ),
+}
+
 q5 = Question(
     name="text.q5",
-    title="A rate that warms up",
-    text="Write `rate(step, total, warm_up, peak)`, BERT's schedule: over the first `warm_up` steps the learning rate "
-    "climbs in a straight line, `peak / warm_up` at step 0 and `peak` at step `warm_up - 1`. From step `warm_up` on it "
-    "falls in a straight line: `peak` there, and 0 at step `total`, which is not taken. A warm-up of 0 is allowed.",
+    title="A linear warm-up and decay",
+    text="Write `rate(step, total, warm_up, peak)`. Over the first `warm_up` steps the learning rate climbs in a "
+    "straight line: `peak / warm_up` at step 0 and `peak` at step `warm_up - 1`. (One step later is right too: 0 at "
+    "step 0 and `peak` at step `warm_up`, as in Hugging Face's `get_linear_schedule_with_warmup`.) From step `warm_up` "
+    "on it falls in a straight line: `peak` there, and 0 at step `total`, which is not taken. A warm-up of 0 is "
+    "allowed.",
     fills="rate",
-    right=triangle,
+    right=warming_up(straight),
+    also_right=(warming_up(straight, first=0),),
     observe=whole_schedule,
-    praise="No step has the rate 0, none is above the peak, and without a warm-up nothing is divided by zero.",
+    praise="None is above the peak, and without a warm-up nothing is divided by zero. Hugging Face's is a step later: "
+    "at step 0 it is 0, and the first batch teaches nothing. BERT's own code climbs like that, and counts the fall "
+    "from step 0, so it jumps down where the warm-up ends.",
     mistakes=(
-        Mistake(
-            "no step of 0",
-            lambda step, total, warm_up, peak: (
-                peak * step / warm_up if step < warm_up else peak * (total - step) / (total - warm_up)
-            ),
-            "At step 0 your rate is 0: the first batch is computed and teaches nothing. Count `step + 1`.",
-        ),
-        Mistake(
-            "it does not fall",
-            lambda step, total, warm_up, peak: triangle(step, total, warm_up, peak) if step < warm_up else peak,
-            "Your rate climbs and then stays at the peak. It is to fall to 0 at step `total`.",
-        ),
-        Mistake(
-            "the fall from the beginning",
-            lambda step, total, warm_up, peak: (
-                triangle(step, total, warm_up, peak) if step < warm_up else peak * (total - step) / total
-            ),
-            "The fall is reckoned from step 0, so that the rate jumps down where the warm-up ends. It begins at "
-            "`warm_up`, and has `total - warm_up` steps.",
-        ),
-        Mistake(
-            "0 one step too early",
-            lambda step, total, warm_up, peak: (
-                peak * (step + 1) / warm_up if step < warm_up else peak * (total - 1 - step) / (total - 1 - warm_up)
-            ),
-            "Your rate is 0 at the last step that is taken, `total - 1`: that batch is computed and teaches nothing. "
-            "It reaches 0 at step `total`, after the last one.",
+        *(
+            Mistake(f"{name}, after {first} at step 0", warming_up(fall, first=first), why)
+            for name, (fall, why) in WRONG_FALLS.items()
+            for first in (1, 0)
         ),
         Mistake(
             "no warm-up",
             lambda step, total, warm_up, peak: peak * (total - step) / total,
-            "Your rate is highest at step 0, where the head is random and its gradients are largest. Let it climb "
-            "first.",
+            "Your learning rate is highest at step 0, where the head is random and its gradients are largest. Let it "
+            "climb first.",
         ),
     ),
     hints=(
         "Two cases: `step < warm_up`, and the rest.",
-        "The climb: `peak * (step + 1) / warm_up`. The fall has `total - warm_up` steps.",
+        "The climb: `peak * (step + 1) / warm_up`, or with `step`. The fall has `total - warm_up` steps.",
     ),
     solution_code='''def rate(step, total, warm_up, peak):
     """The learning rate at a step, from 0 to total - 1."""

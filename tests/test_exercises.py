@@ -870,10 +870,17 @@ UNKNOWN = [
     ),
     ("recommender.q3", "answer = lambda days, border: days[days < border]", ["True or False"]),
     ("recommender.q3", "answer = lambda days, border: (days - 60).abs() > 1", ["differs"]),
+    ("recommender.q3", "answer = lambda days, border: days < 60", ["an earlier border"]),
     ("recommender.q4", "answer = lambda scores: scores.log_softmax(1)[:, 0].mean()", ["wrong sign"]),
     ("recommender.q4", "answer = lambda scores: -scores.log_softmax(1)[:, 0]", ["Is a mean or a sum missing?"]),
     ("recommender.q5", "answer = lambda vectors: 1 - vectors @ vectors.T", ["shape (4, 4)"]),
     ("recommender.q5", "answer = lambda vectors: 1 - (vectors[0] @ vectors[1:].T).mean()", ["four songs"]),
+    (
+        "recommender.q5",
+        "def answer(v):\n    c = v @ v.T\n    k = len(v)\n    return 1 - c.triu(1).sum() / 6",
+        ["six songs"],
+    ),
+    ("recommender.q5", "answer = lambda v: 1 - ((v @ v.T).sum() - 4) / 12", ["six songs"]),
     ("clinic.q1", "answer = 37", ["too large"]),
     ("clinic.q1", "answer = '3.61'", ["quotation marks"]),
     ("clinic.q2", "answer = lambda p, t: (p == t).float().min().item()", ["11 images"]),
@@ -1172,6 +1179,23 @@ OTHER_STYLES = [
         "import torch\nanswer = lambda h, m: torch.stack([one[keep.bool()].mean(0) for one, keep in zip(h, m)])",
     ),
     ("text.q3", "answer = lambda ids, chosen: ids.clone().masked_fill_(~chosen, -100)"),
+    (
+        "recommender.q5",
+        "import numpy as np\nanswer = lambda v: 1 - (v.numpy() @ v.numpy().T)[np.triu_indices(len(v), 1)].mean()",
+    ),
+    (
+        "recommender.q5",
+        "import itertools\nimport torch.nn.functional as F\n\n\ndef answer(v):\n"
+        "    pairs = list(itertools.combinations(v, 2))\n"
+        "    return 1 - sum(F.cosine_similarity(a, b, dim=0) for a, b in pairs) / len(pairs)",
+    ),
+    (
+        "recommender.q5",
+        "import torch\n\n\ndef answer(v):\n    cosines = torch.einsum('if,jf->ij', v, v)\n"
+        "    return 1 - cosines[~torch.eye(len(v), dtype=torch.bool)].mean()",
+    ),
+    ("recommender.q5", "from torch.nn.functional import pdist\nanswer = lambda v: pdist(v).square().mean() / 2"),
+    ("recommender.q5", "def answer(v):\n    k = len(v)\n    return 1 - (v.sum(0).norm() ** 2 - k) / (k * (k - 1))"),
 ]
 
 

@@ -101,7 +101,10 @@ q3 = Question(
     "True where a click may be trained on, if everything from the day `border` on is the test (the border too).",
     fills="train_mask",
     right=lambda days, border: days < border,
-    observe=calls(("six clicks in no order, one exactly on the border", some_days)),
+    observe=calls(
+        ("six clicks in no order, one exactly on the border", some_days),
+        ("four clicks and an earlier border", lambda: (torch.tensor([3.0, 12.5, 0.0, 12.0]), 12.0)),
+    ),
     praise="Past and future, and nothing else: neither the order of the rows nor chance decides.",
     mistakes=(
         Mistake(
@@ -135,8 +138,8 @@ q3 = Question(
 )
 
 
-def some_scores() -> tuple[torch.Tensor]:
-    return (torch.randn(3, 5, generator=torch.Generator().manual_seed(1)) * 2,)
+def some_scores(users: int, songs: int) -> tuple[torch.Tensor]:
+    return (torch.randn(users, songs, generator=torch.Generator().manual_seed(1)) * 2,)
 
 
 def _bpr(scores):
@@ -150,7 +153,10 @@ q4 = Question(
     "column, and those of n others beside it. Return the mean cross-entropy of picking the clicked one out of its row.",
     fills="sampled_softmax",
     right=lambda scores: F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64)),
-    observe=calls(("scores of three users and five songs", some_scores)),
+    observe=calls(
+        ("scores of three users and five songs", lambda: some_scores(3, 5)),
+        ("scores of four users and two songs", lambda: some_scores(4, 2)),
+    ),
     praise="A classification with the right answer always in column 0: that is why the loader's targets are zeros.",
     mistakes=(
         Mistake(
@@ -186,8 +192,8 @@ q4 = Question(
 )
 
 
-def distances() -> tuple[torch.Tensor]:
-    return (F.normalize(torch.randn(4, 3, generator=torch.Generator().manual_seed(2)), dim=1),)
+def directions(songs: int, features: int) -> tuple[torch.Tensor]:
+    return (F.normalize(torch.randn(songs, features, generator=torch.Generator().manual_seed(2)), dim=1),)
 
 
 def _pairs(vectors):
@@ -202,7 +208,11 @@ q5 = Question(
     "Return 1 minus the mean cosine over all pairs of two *different* songs.",
     fills="variety",
     right=_pairs,
-    observe=calls(("a list of four songs", distances)),
+    observe=calls(
+        ("a list of four songs", lambda: directions(4, 3)),
+        ("a list of six songs", lambda: directions(6, 5)),
+        ("a list of two songs", lambda: directions(2, 3)),
+    ),
     praise="k songs have k (k - 1) ordered pairs; a song beside itself says nothing about variety.",
     mistakes=(
         Mistake(

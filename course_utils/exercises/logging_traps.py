@@ -277,11 +277,11 @@ q4 = Question(
     return (inputs * std + mean).clamp(0, 1)''',
 )
 
-NAN = float("nan")
+NAN, INF = float("nan"), float("inf")
 RUNS = {
-    "three epochs, the second with NaN": (
+    "three epochs, the second with NaN and infinity": (
         ([2.0, 1.5], torch.tensor([0.1, 0.2, 0.3])),
-        ([1.2, 1.1], torch.tensor([0.5, NAN, NAN, -0.5])),
+        ([1.2, 1.1], torch.tensor([0.5, NAN, INF, -INF, NAN, -0.5])),
         ([NAN, NAN], torch.tensor([NAN, NAN])),
     ),
     "two epochs, the first with a frozen layer": (([2.0, 1.5, 1.0], None), ([0.8], torch.tensor([0.1]))),
@@ -297,6 +297,7 @@ def logged(function) -> dict:
             mock.patch.object(EventsWriter, "flush", lambda writer: True),
             mock.patch("tensorboardX.record_writer.open_file", lambda path: Path(path).open("wb", 2**24)),
             mock.patch("tensorboardX.x2num.logger.disabled", True),  # it reports every NaN
+            np.errstate(invalid="ignore"),  # NumPy warns of infinity
         ):
             try:
                 function(folder, [(list(losses), gradient) for losses, gradient in epochs])

@@ -16,8 +16,8 @@ q1 = Question(
     kind="value",
     right=math.log(37),
     tolerance=1e-3,
-    praise="log 37 = 3.61, whatever the labels are. A first loss far above it means that the logits are too large: look "
-    "at the inputs, and at how the head starts.",
+    praise="log 37 = 3.61, whatever the labels are. A first loss far above it means that the logits are too large: "
+    "look at the inputs, and at how the head starts.",
     mistakes=(
         Mistake(
             "log to the base 10",

@@ -4,12 +4,28 @@ import math
 
 import numpy as np
 
-from course_utils.exercises.question import Mistake, Question, calls
+from course_utils.exercises.question import Finding, Mistake, Question, calls
 from course_utils.full_size.experiment import wilson
 
 # Both pixels / 257, rounded, and pixels // 256 give whole levels of these.
 BRIGHT = [[100, 357, 5240], [25800, 38650, 65535]]
 DARK = [[100, 357, 614], [871, 2670, 5240]]
+
+
+def eight_bits(pixels: np.ndarray) -> np.ndarray:
+    return (pixels / 257).round().astype(np.uint8)
+
+
+def pictures(function) -> dict:
+    """What it returns for two pictures; and of which type that is, where the numbers are right."""
+    cases = {"a bright picture": np.array(BRIGHT, dtype=np.uint16), "a dark picture": np.array(DARK, dtype=np.uint16)}
+    seen = calls(*((label, lambda pixels=pixels: (pixels.copy(),)) for label, pixels in cases.items()))(function)
+    right = zip(seen.values(), map(eight_bits, cases.values()), strict=True)
+    if all(np.array_equal(picture, wanted) for picture, wanted in right):
+        types = {str(getattr(picture, "dtype", type(picture).__name__)) for picture in seen.values()}
+        seen["The numbers are right. The type of your picture"] = Finding(", ".join(types).removeprefix("torch."))
+    return seen
+
 
 q1 = Question(
     name="own_pictures.q1",
@@ -18,11 +34,8 @@ q1 = Question(
     "to 65535. Write `to_eight_bits(pixels)`: the same picture as `uint8`, from 0 to 255. A picture that is dark stays "
     "dark.",
     fills="to_eight_bits",
-    right=lambda pixels: (pixels / 257).round().astype(np.uint8),
-    observe=calls(
-        ("a bright picture", lambda: (np.array(BRIGHT, dtype=np.uint16),)),
-        ("a dark picture", lambda: (np.array(DARK, dtype=np.uint16),)),
-    ),
+    right=eight_bits,
+    observe=pictures,
     praise="65535 / 257 is 255, exactly. `read_picture` does the same.",
     mistakes=(
         Mistake(
@@ -42,6 +55,12 @@ q1 = Question(
             lambda pixels: (pixels / pixels.max() * 255).round().astype(np.uint8),
             "You divide by the picture's own maximum, so every picture becomes equally bright, a black one too. The "
             "scale must be the same for all pictures: 65535 is white.",
+        ),
+        Mistake(
+            "rounded and not converted",
+            lambda pixels: (pixels / 257).round(),
+            "The numbers are right, and their type is still float64, eight bytes a pixel. Rounding does not change the "
+            "type: add `.astype(np.uint8)`.",
         ),
         Mistake(
             "from 0 to 1",

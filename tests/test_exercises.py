@@ -1,7 +1,10 @@
 """The exercises: solutions pass, what students do wrong is explained, nothing passes by chance, nothing raises."""
 
+import functools
+import inspect
 import linecache
 import re
+from collections.abc import Iterable, Iterator, Mapping
 
 import nbformat
 import pytest
@@ -74,6 +77,46 @@ def test_a_catalogued_mistake_gets_its_own_explanation(question):
         text = wrong(question, mistake.answer() if question.kind == "model" else mistake.answer)
         for part in re.split(r"\{got\}|\{want\}", mistake.why):
             assert part in text, mistake.name
+
+
+def content(value):
+    """What a value holds, to compare it with another: the numbers of tensors and models, never where they lie."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), tuple(value.shape), value.tolist()
+    if isinstance(value, nn.Module):
+        return type(value).__name__, [part.training for part in value.modules()], content(value.state_dict())
+    if isinstance(value, torch.optim.Optimizer):
+        return type(value).__name__, value.defaults
+    if isinstance(value, Mapping):
+        return [(key, content(part)) for key, part in value.items()]
+    if isinstance(value, Iterable) and not isinstance(value, str | Iterator):
+        return [content(part) for part in value]
+    return re.sub(r" at 0x\w+", "", repr(value))
+
+
+# Arguments that have one reasonable value: (question, argument) and why.
+ALWAYS_THE_SAME = {
+    (f"tensorboard.{name}", "writer"): "each case has an empty one of its own: there is nothing to tell them apart by"
+    for name in ("q3", "q4", "q5")
+}
+
+
+@each_question
+def test_every_argument_takes_two_values_over_the_cases_of_a_check(question):
+    if question.kind != "function":
+        return
+    answer, seen = run_cell(question.solution_code, question.fills), {}
+
+    @functools.wraps(answer)
+    def watched(*given, **named):
+        for name, value in inspect.signature(answer).bind(*given, **named).arguments.items():
+            seen.setdefault(name, set()).add(repr(content(value)))
+        return answer(*given, **named)
+
+    question.observe(watched)
+    same = {name for name, values in seen.items() if len(values) < 2}
+    assert same == {name for asked, name in ALWAYS_THE_SAME if asked == question.name}
+    assert seen
 
 
 @each_question

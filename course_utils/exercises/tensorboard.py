@@ -1,6 +1,8 @@
 """The exercises of notebook 04: read curves, choose a view, and write what TensorBoard shows by hand."""
 
+import re
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +79,18 @@ q1 = Question(
             "That is the number of the epoch. The x axis counts steps, four an epoch.",
         ),
         Mistake(
+            "the index",
+            lowest("B") // STEPS_PER_EPOCH - 1,
+            "That is the place in the list, counted from 0. The x axis counts steps, four an epoch, and the first "
+            "value stands at step 4.",
+        ),
+        Mistake(
+            "the index times four",
+            lowest("B") - STEPS_PER_EPOCH,
+            "There the validation loss still falls, and the next value is the lowest. (Have you counted the epochs "
+            "from 0? The first value stands at step 4.)",
+        ),
+        Mistake(
             "the smoothed curve",
             lowest("B", smoothing=0.6),
             "There the *smoothed* curve is lowest, at TensorBoard's usual smoothing of 0.6. It lags behind the values: "
@@ -129,26 +143,37 @@ step_to_keep = 4 * epoch""",
 SHOWS = {
     "add_scalar": "one number a step",
     "add_scalars": "numbers over the steps, and a run for each",
+    "add_custom_scalars": "curves, in charts of your own",
+    "add_custom_scalars_marginchart": "a curve in a band",
+    "add_custom_scalars_multilinechart": "several curves in one chart",
     "add_figure": "any chart that you can draw, as a picture",
     "add_histogram": "how the values of a tensor are spread",
     "add_histogram_raw": "how values are spread, from counts",
     "add_image": "a picture",
     "add_images": "pictures side by side",
+    "add_image_with_boxes": "a picture with boxes around things in it",
+    "add_video": "a film",
+    "add_audio": "a sound",
     "add_pr_curve": "precision against recall at each threshold",
     "add_pr_curve_raw": "precision against recall, from counts",
     "add_hparams": "a table of settings and results",
     "add_embedding": "vectors as points, each with its label",
     "add_mesh": "points or surfaces in 3D",
     "add_graph": "how the network is wired",
+    "add_onnx_graph": "how a network from an ONNX file is wired",
+    "add_openvino_graph": "how a network from an OpenVINO file is wired",
     "add_text": "words",
 }
 # The methods that answer a question, and what an answer must show.
 ANSWERS = {
-    "a": (("add_figure",), "a method that can show each pair of classes"),
-    "b": (("add_histogram", "add_histogram_raw"), "a method that shows all values of a tensor"),
+    "a": (("add_figure", "add_video"), "a method that can show each pair of classes"),
+    "b": (
+        ("add_histogram", "add_histogram_raw", "add_scalar", "add_scalars"),
+        "a method that shows all values of a tensor, or how many of them are 0",
+    ),
     "c": (("add_images", "add_image"), "a method that shows the inputs themselves"),
     "d": (("add_pr_curve", "add_pr_curve_raw"), "a method that shows what each threshold costs"),
-    "e": (("add_hparams",), "a method that sets settings beside results"),
+    "e": (("add_hparams", "add_custom_scalars_marginchart"), "a method that sets settings or seeds side by side"),
     "f": (("add_embedding", "add_mesh"), "a method that shows vectors as points"),
 }
 
@@ -162,13 +187,14 @@ def chosen(function) -> dict:
         except Exception as error:
             error.add_note(f"for question {letter}")
             raise
-        known = isinstance(method, str)
-        if known and method in methods:
+        called = re.fullmatch(r"(?:\w+\.)?(\w+)(?:\(.*\))?", str(method).strip())  # "writer.add_text()"
+        name = called[1] if called else ""
+        if name in methods:
             finding = wanted
-        elif known and method in SHOWS:
-            finding = f"`{method}`, which shows {SHOWS[method]}"
+        elif name.startswith("add_") and hasattr(SummaryWriter, name):
+            finding = f"`{name}`, which shows {SHOWS.get(name, 'something else')}"
         else:
-            finding = f"`{short(method)}`, and not one of the methods that the notebook calls"
+            finding = f"`{short(method)}`, which is no method of `SummaryWriter` that logs"
         seen[f"Your choice for question {letter}"] = Finding(finding)
     return seen
 
@@ -189,25 +215,19 @@ q2 = Question(
     fills="choose",
     right=choices(),
     observe=chosen,
-    praise="Each question has its view. A scalar answers many of them a little, and none of these six well.",
+    praise="Each question has its view. A scalar answers b alone as well: the share of gradients that are 0.",
     mistakes=(
         Mistake(
             "a scalar for everything",
             lambda letter: "add_scalar",
-            "You log a scalar for everything. One number a step says *that* something happened. For which classes, "
-            "which values, which images or settings it happened, these six questions ask for more.",
+            "You log a scalar for everything. One number a step says *that* something happened. Five of these six "
+            "questions ask for more: for which classes, which images, which thresholds or settings it happened.",
         ),
         Mistake(
             "an image of the misread digits",
             choices(a="add_images"),
             "For question a you show the misread digits themselves. That says what they look like, not how often each "
             "class is taken for each other. A confusion matrix does: any chart of matplotlib can be logged.",
-        ),
-        Mistake(
-            "a scalar for the gradients",
-            choices(b="add_scalar"),
-            "For question b you log one number, their norm perhaps. It can look healthy while half of the values are "
-            "0. The view of all values is the histogram: a spike at 0.",
         ),
         Mistake(
             "accuracy for the threshold",
@@ -219,7 +239,7 @@ q2 = Question(
             "scalars for the search",
             choices(e="add_scalar"),
             "For question e you lay fifteen curves over each other. Which colour was which rate? The table of "
-            "hyper-parameters has a row a run, and can be sorted.",
+            "hyper-parameters has a row per run and can be sorted; a margin chart shows a rate with its seeds.",
         ),
     ),
     hints=(
@@ -231,7 +251,7 @@ q2 = Question(
     """The name of a method of SummaryWriter."""
     views = {
         "a": "add_figure",  # a confusion matrix
-        "b": "add_histogram",  # of the gradients: a spike at 0
+        "b": "add_histogram",  # of the gradients; or a scalar, the share that is 0
         "c": "add_images",  # of the inputs, turned back from their normalisation
         "d": "add_pr_curve",  # each threshold is a point of it
         "e": "add_hparams",  # a row a run
@@ -268,12 +288,16 @@ def gradients_logged(function) -> dict:
         for step in (4, 8):
             function(writer, model, step)
 
+    begun = time.time()
     events = logged(two_calls)
     tags = sorted(events.Tags()["histograms"])
     seen = {"The list of histograms in your log": tags}
     for tag in tags:
         found = events.Histograms(tag)
         seen[f"The list of steps of {tag}"] = [event.step for event in found]
+        now = all(begun - 1 <= event.wall_time <= time.time() + 1 for event in found)
+        year = time.gmtime(found[-1].wall_time).tm_year
+        seen[f"The time of {tag}"] = Finding("that of the call" if now else f"another one, in the year {year}")
         value = found[-1].histogram_value
         seen[f"What is in {tag} (number of values, sum, sum of squares)"] = [
             float(f"{part:.6g}") for part in (value.num, value.sum, value.sum_squares)
@@ -281,10 +305,10 @@ def gradients_logged(function) -> dict:
     return seen
 
 
-def log_each(writer, model, step, *, tag="gradients/{}", of=lambda parameter: parameter.grad) -> None:
+def log_each(writer, model, step, *, tag="gradients/{}", of=lambda parameter: parameter.grad, walltime=None) -> None:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            writer.add_histogram(tag.format(name), of(parameter), step)
+            writer.add_histogram(tag.format(name), of(parameter), step, walltime=walltime)
 
 
 q3 = Question(
@@ -309,6 +333,12 @@ q3 = Question(
             lambda writer, model, step: log_each(writer, model, None),
             "You have passed no step, so every histogram stands at step 0, and TensorBoard keeps one of them. It is "
             "the third argument of `add_histogram`.",
+        ),
+        Mistake(
+            "the year 1970",
+            lambda writer, model, step: log_each(writer, model, step, walltime=0),
+            "Your histograms have the time 0, in the year 1970, so that the axes *Relative* and *Wall* of TensorBoard "
+            "are wrong. `use_metadata` does this in tensorboardX 2.6.5. Pass the step to each call instead.",
         ),
         Mistake(
             "sizes without signs",
@@ -354,6 +384,9 @@ def curve_logged(function) -> dict:
         event = events.Tensors(tag)[-1]
         seen[f"The step of {tag}"] = event.step
         table = make_ndarray(event.tensor_proto)
+        count = table.shape[1]
+        usual = "127, as by default" if count == 127 else f"{count}, since you pass `num_thresholds`"
+        seen[f"The number of thresholds in {tag}"] = Finding(usual)
         seen[f"The number of digits of the class in {tag}"] = float(table[0, 0])
         seen[f"What is in {tag} (true and false positives, true and false negatives, precision, recall)"] = table
     return seen
@@ -443,6 +476,7 @@ def band_logged(function) -> dict:
         for category in Layout.FromString(event.tensor_proto.string_val[0]).category
         for chart in category.chart
     ]
+    seen["The number of layouts in your log"] = len(layouts)
     seen["The number of margin charts in your layout"] = sum(chart.HasField("margin") for chart in charts)
     for chart in charts:
         for series in chart.margin.series:
@@ -450,13 +484,13 @@ def band_logged(function) -> dict:
     return seen
 
 
-def log_band(writer, curves, steps, *, spread=lambda curves: curves.std(dim=0), order=(0, 1, 2), chart=True) -> None:
+def log_band(writer, curves, steps, *, spread=lambda curves: curves.std(dim=0), order=(0, 1, 2), charts=1) -> None:
     tags = ("accuracy/mean", "accuracy/lower", "accuracy/upper")
     mean, width = curves.mean(dim=0), spread(curves)
     for step, *values in zip(steps, mean, mean - width, mean + width, strict=True):
         for tag, value in zip(tags, values, strict=True):
             writer.add_scalar(tag, value, step)
-    if chart:
+    for _ in range(charts):
         writer.add_custom_scalars_marginchart([tags[i] for i in order])
 
 
@@ -496,8 +530,14 @@ q5 = Question(
         ),
         Mistake(
             "no chart",
-            band_with(chart=False),
+            band_with(charts=0),
             "The three curves are there, and no chart joins them: `add_custom_scalars_marginchart` is missing.",
+        ),
+        Mistake(
+            "a layout for each step",
+            band_with(charts=3),
+            "You make the chart again for each step, {got} layouts in all. A layout belongs to the whole run: move the "
+            "call of `add_custom_scalars_marginchart` behind the loop.",
         ),
         Mistake(
             "over the epochs",

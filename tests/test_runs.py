@@ -105,12 +105,14 @@ def test_no_folder_and_no_run_are_said_in_words(tmp_path, capsys, monkeypatch):
     assert line.startswith("There is no run below runs")
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "another file"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "another file", "one bit"])
 def test_a_broken_file_is_told_and_hides_no_other_run(logged, tmp_path, capsys, damage):
     shutil.copytree(logged, tmp_path / "runs")
     file = next((tmp_path / "runs" / "search" / "run-2").iterdir())
-    content = {"cut": file.read_bytes()[:-5], "empty": b"", "another file": b"\x89PNG, and no event at all" * 9}[damage]
-    file.write_bytes(content)
+    whole = file.read_bytes()
+    content = {"cut": whole[:-5], "empty": b"", "another file": b"\x89PNG, and no event at all" * 9}
+    content["one bit"] = whole[:500] + bytes([whole[500] ^ 4]) + whole[501:]
+    file.write_bytes(content[damage])
     lines = lines_of(tmp_path / "runs", capsys)
     told = [line for line in lines if line.startswith("search/run-2: ") and "no whole record" in line]
     assert len(told) == (damage != "empty")

@@ -23,6 +23,10 @@ import torch.nn as nn
 from own_disk import mounting
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto import types_pb2
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
 
 from course_utils import tracking
 from course_utils.board import serve
@@ -459,6 +463,131 @@ def test_a_killed_run_can_be_resumed(killed_run):
     with RunLogger(run_dir, resume=True, purge_step=10) as logger:
         log(logger, range(11, 15))
     assert steps_and_values(run_dir) == list(range(1, 15))
+
+
+def test_one_flipped_bit_ends_the_reading_and_is_never_read_as_a_value(tmp_path):
+    with RunLogger(tmp_path / "run") as logger:
+        log(logger, range(1, 6))
+    (file,) = (tmp_path / "run").iterdir()
+    content = file.read_bytes()
+    starts = records(content)
+    assert len(starts) == 7 and read_events(file)[1] == 0
+    for place in range(len(content)):
+        for bit in (0, 6):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            file.write_bytes(damaged)
+            whole = sum(start <= place for start in starts[1:])  # records before the damaged one
+            events, unread = read_events(file)
+            assert (len(events), unread) == (whole, len(content) - starts[whole])
+            known = read_scalars(tmp_path / "run")
+            assert [float(value) for series in known.values() for value in series.values] == [
+                step / 8 for step in range(1, whole)
+            ]
+
+
+# --- scalars that others have written ---------------------------------------------------------------------------------
+
+
+def write_tensors(file, tensors, tag="loss", plugin="scalars"):
+    """As TensorFlow 2 does: the plugin is named with the first value alone. The checksums stay 0: not written."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as stream:
+        for step, tensor in enumerate(tensors):
+            metadata = SummaryMetadata(plugin_data=dict(plugin_name=plugin)) if step == 0 and plugin else None
+            value = Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
+            data = Event(wall_time=step + 1, step=step, summary=Summary(value=[value])).SerializeToString()
+            stream.write(struct.pack("<Q", len(data)) + bytes(4) + data + bytes(4))
+
+
+def tensor_proto(kind, shape=(), **content):
+    return TensorProto(dtype=kind, tensor_shape=dict(dim=[dict(size=size) for size in shape]), **content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "value"),
+    [
+        ("DT_FLOAT", dict(float_val=[0.5]), 0.5),
+        ("DT_FLOAT", dict(tensor_content=struct.pack("<f", 0.5)), 0.5),
+        ("DT_FLOAT", dict(float_val=[0.0]), 0),
+        ("DT_FLOAT", dict(float_val=[float("nan")]), float("nan")),
+        ("DT_DOUBLE", dict(double_val=[0.1]), 0.1),
+        ("DT_DOUBLE", dict(tensor_content=struct.pack("<d", 0.1)), 0.1),
+        ("DT_HALF", dict(half_val=[0x3800]), 0.5),
+        ("DT_HALF", dict(tensor_content=struct.pack("<e", 0.5)), 0.5),
+        ("DT_BFLOAT16", dict(half_val=[0xBF80]), -1),
+        ("DT_BFLOAT16", dict(tensor_content=b"\x80\xbf"), -1),
+        ("DT_INT32", dict(int_val=[-7]), -7),
+        ("DT_INT64", dict(int64_val=[7]), 7),
+        ("DT_INT64", dict(tensor_content=struct.pack("<q", -7)), -7),
+        ("DT_UINT8", dict(int_val=[7]), 7),
+        ("DT_UINT32", dict(uint32_val=[7]), 7),
+        ("DT_UINT64", dict(uint64_val=[7]), 7),
+        ("DT_BOOL", dict(bool_val=[True]), 1),
+    ],
+)
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_scalar_that_is_stored_as_a_tensor_is_read(tmp_path, kind, content, value, shape):
+    write_tensors(tmp_path / "a tfevents", [tensor_proto(getattr(types_pb2, kind), shape, **content)] * 3)
+    series = read_scalars(tmp_path)["loss"]
+    assert series.steps.tolist() == [0, 1, 2] and series.wall_times.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(series.values, [value] * 3)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "kind", "content"),
+    [
+        ("pr_curves", "DT_FLOAT", dict(float_val=[0.5])),
+        ("histograms", "DT_DOUBLE", dict(double_val=[0.5])),
+        ("hparams", "DT_FLOAT", dict(float_val=[0.5])),
+        ("text", "DT_STRING", dict(string_val=[b"0.5"])),
+        ("images", "DT_STRING", dict(string_val=[b"2", b"2", b"PNG"])),
+        ("", "DT_FLOAT", dict(float_val=[0.5])),
+        ("scalars", "DT_STRING", dict(string_val=[b"half"])),
+        ("scalars", "DT_FLOAT", dict(tensor_content=b"abc")),
+        ("scalars", "DT_INVALID", {}),
+    ],
+)
+def test_another_tensor_is_taken_for_no_scalar(tmp_path, plugin, kind, content):
+    write_tensors(tmp_path / "tfevents", [tensor_proto(getattr(types_pb2, kind), **content)], "other", plugin)
+    write_tensors(tmp_path / "tfevents.1", [tensor_proto(types_pb2.DT_FLOAT, (2,), float_val=[1, 2])], "two numbers")
+    write_tensors(tmp_path / "tfevents.2", [tensor_proto(types_pb2.DT_FLOAT, float_val=[0.25])])
+    assert {tag: series.values.tolist() for tag, series in read_scalars(tmp_path).items()} == {"loss": [0.25]}
+
+
+@pytest.mark.parametrize("first", ["with the plugin", "without it", "by tensorboardX"])
+def test_values_in_another_file_than_the_name_of_their_plugin(tmp_path, first):
+    half, quarter = (tensor_proto(types_pb2.DT_FLOAT, float_val=[value]) for value in (0.5, 0.25))
+    if first == "by tensorboardX":
+        with RunLogger(tmp_path) as logger:
+            logger.log_scalars({"loss": 0.5}, 0)
+    else:
+        write_tensors(tmp_path / "a.tfevents", [half], plugin="scalars" if first == "with the plugin" else "")
+    write_tensors(tmp_path / "x.tfevents", [quarter], plugin="scalars" if first == "without it" else "")
+    assert read_scalars(tmp_path)["loss"].values.tolist() == [0.5, 0.25]
+
+
+def test_what_pytorchs_and_tensorboards_own_writers_write_is_read(tmp_path):
+    from tensorboard.summary import Writer
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path / "torch") as writer:
+        for step in range(3):
+            writer.add_scalar("old", step / 8, step)
+            writer.add_scalar("new", step / 8, step, new_style=True)
+            writer.add_scalar("double", step / 8, step, new_style=True, double_precision=True)
+        writer.add_pr_curve("curve", np.array([0, 1]), np.array([0.5, 0.5]))
+        writer.add_text("note", "0.5")
+        writer.add_histogram("weights", np.ones(3))
+    writer = Writer(str(tmp_path / "tensorboard"))
+    for step in range(3):
+        writer.add_scalar("loss", step / 8, step=step)
+    writer.close()
+    for run, tags in (("torch", ["old", "new", "double"]), ("tensorboard", ["loss"])):
+        found = read_scalars(tmp_path / run)
+        assert sorted(found) == sorted(tags)
+        for tag in tags:
+            assert found[tag].values.tolist() == [0, 0.125, 0.25] and found[tag].steps.tolist() == [0, 1, 2]
 
 
 # --- images -----------------------------------------------------------------------------------------------------------

@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"{found.name}: {', '.join(f'{name}={shown(value)}' for name, value in found.hparams.items())}")
         if found.unread:
             print(
-                f"{found.name}: {found.unread:,} bytes at the end of a file are no whole record, and left out. "
-                "It is being written, its writer was killed, or it is damaged."
+                f"{found.name}: reading stopped {found.unread:,} bytes before the end of a file, at what is no whole "
+                "record. It is being written, its writer was killed, or it is damaged (a checksum is wrong)."
             )
     if args.csv:
         lines = io.StringIO(newline="")

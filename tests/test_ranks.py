@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 import torch.nn as nn
+from filelock import FileLock
 from PIL import Image
 
 from course_utils.data import make_loader
@@ -158,21 +159,50 @@ def test_an_error_of_the_talk_is_told_from_others():
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs Linux or macOS here")
-def test_a_process_that_dies_ends_the_run_with_a_message_and_it_can_go_on(tmp_path):
+needs_torchrun = pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs Linux or macOS here")
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def training_of(folder, epochs):
+    """Two classes of 20 pictures each in a folder, and the command that trains on them in two processes."""
     random = np.random.default_rng(0)
     for name in ("a", "b"):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (folder / "pictures" / name).mkdir(parents=True)
         for i in range(20):
             pixels = random.integers(0, 128, (8, 8, 3), dtype=np.uint8) + (128 if name == "b" else 0)
-            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "pictures" / name / f"{i}.png")
-    run_dir = tmp_path / "run"
-    command = [*TORCHRUN, "-m", "course_utils", "train", "--data", str(tmp_path / "pictures"), "--epochs", "400"]
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / "pictures" / name / f"{i}.png")
+    command = [*TORCHRUN, "-m", "course_utils", "train", "--data", str(folder / "pictures"), "--epochs", str(epochs)]
+    return [*command, "--batch-size", "8", "--out", str(folder / "run")]
+
+
+@needs_torchrun
+def test_a_complete_run_called_again_ends_well_on_every_process_and_says_so_once(tmp_path):
+    command, output = training_of(tmp_path, epochs=1), dict(capture_output=True, text=True, env=ENVIRONMENT)
+    first = subprocess.run(command, **output)
+    assert first.returncode == 0, first.stderr
+    again = subprocess.run([*command, "--resume"], **output)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count(f"{tmp_path / 'run'} is complete.") == 1 and "test accuracy" in again.stdout
+    assert "Traceback" not in again.stderr
+
+
+@pytest.mark.slow
+@needs_torchrun
+def test_where_the_first_process_refuses_the_others_say_that_it_ended(tmp_path):
+    command, output = training_of(tmp_path, epochs=1), dict(capture_output=True, text=True, env=ENVIRONMENT)
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):  # another process is training there
+        refused = subprocess.run(command, **output)
+    assert refused.returncode != 0 and "Another process is training into" in refused.stderr
+    assert "Another process of this run ended" in refused.stderr
+
+
+@pytest.mark.slow
+@needs_torchrun
+def test_a_process_that_dies_ends_the_run_with_a_message_and_it_can_go_on(tmp_path):
+    command, run_dir = training_of(tmp_path, epochs=400), tmp_path / "run"
     with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen([*command, "--batch-size", "8", "--out", str(run_dir)], env=environment,
-                                   stdout=said, stderr=said)  # fmt: skip
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=said, stderr=said)
         while not (run_dir / "checkpoint.pt").exists():
             assert process.poll() is None, (tmp_path / "said").read_text()
             time.sleep(0.05)

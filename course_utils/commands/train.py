@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
     Raises ValueError, FileNotFoundError, FileExistsError and ConnectionError for what the user can mend.
     """
     with joined_ranks() as ranks:
-        settings, run_dir = from_first(plan(args, ranks.count) if ranks.first else None, ranks)
-        if ranks.first and (run_dir / SUMMARY_FILE).is_file():
-            summary = json.loads((run_dir / SUMMARY_FILE).read_text(encoding="utf-8"))
-            print(f"{run_dir} is complete.\n{summary_text(settings, summary)}", end="")
+        settings, run_dir, summary = from_first(plan(args, ranks.count) if ranks.first else None, ranks)
+        if summary is not None:
+            if ranks.first:
+                print(f"{run_dir} is complete.\n{summary_text(settings, summary)}", end="")
             return 0
         if settings.model != "tiny_resnet":  # which one thread serves best
             local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -98,8 +98,11 @@ def train_and_report(settings: Settings, run_dir: Path, data_root: Path, ranks: 
     return 0
 
 
-def plan(args: argparse.Namespace, processes: int) -> tuple[Settings, Path]:
-    """What is to run and where, checked as far as it can be before anything is read or built."""
+def plan(args: argparse.Namespace, processes: int) -> tuple[Settings, Path, dict | None]:
+    """What is to run and where, checked as far as it can be before anything is read or built.
+
+    With it goes the summary of a run that is complete already, or None.
+    """
     run_dir = args.out or fresh_run_dir(Path("runs") / "train")
     begun = started_run(run_dir)
     if args.resume:
@@ -108,7 +111,8 @@ def plan(args: argparse.Namespace, processes: int) -> tuple[Settings, Path]:
                 "No training has begun there: --resume goes on with the run in --out. Call it without --resume, and "
                 "with all of its options."
             )
-        return resumed_settings(args, begun[0], processes), run_dir
+        settings, file = resumed_settings(args, begun[0], processes), run_dir / SUMMARY_FILE
+        return settings, run_dir, json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     if begun is not None:
         raise FileExistsError(
             f"{run_dir} holds a run already. Choose another --out, or go on with that run:\n"
@@ -116,7 +120,7 @@ def plan(args: argparse.Namespace, processes: int) -> tuple[Settings, Path]:
         )
     settings = new_settings(args, processes)
     settings.check()
-    return settings, run_dir
+    return settings, run_dir, None
 
 
 def new_settings(args: argparse.Namespace, processes: int) -> Settings:

@@ -263,7 +263,8 @@ def run_experiment(settings: Settings, run_dir: Path, *, ranks: Ranks, data_root
         trained = head_for_features(model)
     else:
         loaders = image_loaders(pictures, settings, model.input_spec, ranks)
-        trained = Together(model, ranks) if ranks.count > 1 else model
+        with explained():  # it talks to the other processes
+            trained = Together(model, ranks) if ranks.count > 1 else model
     with explained():
         history = train(trained, model, loaders, settings, run_dir, ranks, progress)
         outputs, targets = predict(trained, loaders[2], device=ranks.device, amp=True)

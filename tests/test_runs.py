@@ -129,6 +129,57 @@ def test_a_folder_whose_name_looks_like_a_log_is_looked_into(logged, tmp_path, c
     assert any(line.startswith("old tfevents/trial") for line in lines)
 
 
+@pytest.fixture
+def link():
+    """Makes a link to a directory, where the system lets a test do so."""
+
+    def make(path, target):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.symlink_to(target, target_is_directory=True)
+        except OSError:
+            pytest.skip("this system lets a test make no links")
+
+    return make
+
+
+def names_in(lines):
+    return [line.split()[0] for line in lines[1 : lines.index("")] if line[0] != " "]
+
+
+def test_runs_that_are_links_are_listed_under_the_links_name(logged, tmp_path, capsys, link):
+    """As TensorBoard's README advises for comparing runs."""
+    for name, target in (
+        ("two", "search/run-2"),
+        ("again", "search/run-2"),
+        ("deep/all", "search"),
+        ("plain", "plain"),
+    ):
+        link(tmp_path / "compare" / name, logged / target)
+    link(tmp_path / "compare" / "file" / "events.out.tfevents.1", next((logged / "resumed").iterdir()))
+    link(tmp_path / "compare" / "gone", tmp_path / "nowhere")
+    wanted = ["again", "deep/all/run-2", "deep/all/run-10", "file", "plain", "plain/trial", "two"]
+    assert names_in(lines_of(tmp_path / "compare", capsys)) == wanted
+    link(tmp_path / "other name", tmp_path / "compare")
+    assert names_in(lines_of(tmp_path / "other name", capsys)) == wanted
+
+
+def test_links_that_lead_back_have_an_end(tmp_path, capsys, link, monkeypatch):
+    runs = tmp_path / "runs"
+    for name in ("a/one", "b/two"):
+        with RunLogger(runs / name) as logger:
+            logger.log_scalars({"loss": 0.5}, 1)
+    link(runs / "itself", runs / "itself")
+    link(runs / "back", runs)
+    link(runs / "a" / "up", tmp_path)
+    link(runs / "a" / "b", runs / "b")
+    link(runs / "b" / "a", runs / "a")
+    wanted = ["a/b/two", "a/one", "b/a/one", "b/two"]
+    assert names_in(lines_of(runs, capsys)) == wanted
+    monkeypatch.chdir(runs)
+    assert names_in(lines_of(".", capsys)) == wanted
+
+
 def test_it_starts_without_torch(logged):
     code = "import sys; from course_utils.__main__ import main; main(sys.argv[1:]); print('torch' in sys.modules)"
     done = subprocess.run(

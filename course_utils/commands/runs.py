@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,9 +71,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """Every directory from `folder` down that holds event files, by name, with run-2 before run-10."""
-    directories = {file.parent for file in folder.rglob("*tfevents*") if file.is_file()}
-    names = {directory.relative_to(folder).as_posix(): directory for directory in directories}
+    """Every directory from `folder` down that holds event files, by name, with run-2 before run-10.
+
+    A link to a directory counts as one, under the link's name. One that leads back to where it lies is left out: it
+    has no end.
+    """
+    names = {}
+    for place, inner, _ in os.walk(folder, followlinks=True):
+        directory = Path(place)
+        if event_files(directory):
+            names[directory.relative_to(folder).as_posix()] = directory
+        above = {path.resolve() for path in (directory, *directory.parents)}
+        inner[:] = [name for name in inner if (directory / name).resolve() not in above]
     return [read_run(names[name], name) for name in sorted(names, key=_natural)]
 
 

@@ -46,7 +46,7 @@ q1 = Question(
     fills="first_loss",
     kind="value",
     right=math.log(37),
-    tolerance=0.01,
+    tolerance=2e-3,
     praise="log 37: the loss of one who gives each class the same chance. Twice that, and you look at the head's "
     "scale, or at the inputs; far less, and something gives the answer away.",
     mistakes=(

@@ -95,7 +95,7 @@ q2 = Question(
     solution_code='''def server_mean(changes, examples):
     """changes: tensors of one shape; examples: whole numbers -> a tensor of that shape."""
     total = sum(examples)
-    return sum(change * (count / total) for change, count in zip(changes, examples, strict=True))''',
+    return sum(change * (count / total) for change, count in zip(changes, examples))''',
 )
 
 
@@ -201,7 +201,7 @@ def shorten(change, limit):
     norm = change.norm()
     if not norm.isfinite():
         return torch.zeros_like(change)
-    return change * (limit / norm) if norm > limit else change''',
+    return change * min(1.0, limit / norm)''',
 )
 
 q4 = Question(

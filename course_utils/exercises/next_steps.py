@@ -325,7 +325,8 @@ def attack(model, images, labels, epsilon):
     loss = F.cross_entropy(model(images), labels)
     gradient = torch.autograd.grad(loss, images)[0]
     model.train(was)
-    return (images + epsilon * gradient.sign()).clamp(0, 1).detach()''',
+    attacked = images + epsilon * gradient.sign()
+    return attacked.clamp(0, 1).detach()''',
 )
 
 q5 = Question(
@@ -336,7 +337,7 @@ q5 = Question(
     fills="epsilon_255",
     kind="value",
     right=0.03 * 0.35 * 255,
-    tolerance=3e-3,  # 2.67 and 2.68
+    tolerance=2.2e-3,  # so that 2.67 is right, and 2.68
     praise="Less than 3/255, and not nearly 8/255. Its robust accuracy belongs beside those of a third of the epsilon.",
     mistakes=(
         Mistake(

@@ -1,5 +1,6 @@
 """The clinic: every patient shows what it has, no healthy run does, and each wrong diagnosis is refuted."""
 
+import contextlib
 import inspect
 import math
 import re
@@ -12,6 +13,7 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 from course_utils import clinic
 from course_utils.__main__ import main
@@ -21,6 +23,7 @@ from course_utils.clinic.charts import describe
 from course_utils.clinic.diagnoses import number
 from course_utils.clinic.patients import HEALTHY_SEEDS, SHIPPED_SEEDS, signs_of
 from course_utils.clinic.signs import sawtooth
+from course_utils.clinic.ward import Monitor
 from course_utils.commands.clinic import measure, runs_of
 from course_utils.data import make_loader
 from course_utils.events import read_scalars
@@ -318,6 +321,76 @@ def test_a_patient_is_shown_in_curves_and_in_words():
     assert "validation accuracy from 0.0916 to 0.104, healthy runs end at 0.9" in describe("ada")
     assert "up to step 5." in clinic.bedside(clinic.PATIENTS["pia"].sick_run)
     assert "channels that are always 0: 100%" in clinic.bedside(clinic.PATIENTS["nia"].sick_run)
+
+
+# --- the monitor ----------------------------------------------------------------------------------------------------
+
+
+class Kept:
+    """A logger that keeps the values of the last epoch."""
+
+    def log_scalars(self, values, step):
+        if "accuracy/worst_class" in values:
+            self.values = values
+
+    def purge_from(self, step):
+        pass
+
+
+def monitored(classes, never, labels=None, loss_fn=None):
+    """A training of one step with a model that is right but for the classes `never`; its monitor's last values.
+
+    Inputs are one-hot images of the class; the model's weights are the identity without the rows of `never`.
+    """
+    labels = torch.arange(classes).repeat(3) if labels is None else labels
+    images = F.one_hot(labels.clamp(0, classes - 1), classes).float()[:, :, None, None]
+    model = nn.Sequential(nn.BatchNorm2d(classes))
+    model.avgpool, model.flatten, model.fc = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(classes, classes)
+    nn.init.eye_(model.fc.weight), nn.init.zeros_(model.fc.bias)
+    model.fc.weight.data[never] = -1.0
+    optimizer, kept = torch.optim.SGD(model.parameters(), lr=1e-9), Kept()
+    loader = DataLoader(TensorDataset(images, labels), batch_size=len(labels))
+    with Monitor(kept, model, optimizer, labels) as monitor:
+        fit(
+            model, loader, loader, loss_fn=loss_fn or nn.CrossEntropyLoss(), optimizer=optimizer, device="cpu",
+            epochs=1, logger=monitor, progress=False,
+        )  # fmt: skip
+    return kept.values["accuracy/worst_class"]
+
+
+def test_the_monitor_looks_at_every_class_of_the_task_and_at_no_others():
+    assert monitored(12, never=[11]) == 0 and monitored(12, never=[]) == 1
+    assert monitored(3, never=[0]) == 0 and monitored(3, never=[]) == 1
+    some = torch.tensor([0, 1, 2, 4])  # of six classes; 3 and 5 are not among the validation images
+    assert monitored(6, never=[3, 5], labels=some) == 1 and monitored(6, never=[4], labels=some) == 0
+    ignored = torch.tensor([0, 1, 2, 255])
+    assert monitored(3, never=[], labels=ignored, loss_fn=nn.CrossEntropyLoss(ignore_index=255)) == 1
+
+
+@pytest.mark.parametrize("ends", ["well", "diverges", "is interrupted"])
+def test_after_a_training_no_hook_of_the_monitor_is_left(tmp_path, ends):
+    class Short(clinic.Training):
+        epochs = 1
+
+        def model(self):
+            self.trained = super().model()
+            return self.trained
+
+        def optimizer(self, model):
+            self.stepper = super().optimizer(model)
+            return self.stepper
+
+        def loss(self, outputs, targets):
+            if ends == "is interrupted":
+                raise KeyboardInterrupt
+            return super().loss(outputs, targets) * (math.nan if ends == "diverges" else 1)
+
+    training = Short(0)
+    with pytest.raises(KeyboardInterrupt) if ends == "is interrupted" else contextlib.nullcontext():
+        training.run(tmp_path)
+    modules = [training.trained, training.trained.avgpool]
+    assert not any(module._forward_hooks for module in modules)
+    assert not training.stepper._optimizer_step_pre_hooks and not training.stepper._optimizer_step_post_hooks
 
 
 def test_a_log_without_the_monitor_is_told_what_it_lacks(tmp_path):

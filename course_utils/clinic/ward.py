@@ -96,7 +96,8 @@ class Training:
         train_loader, val_loader = self.train_loader(), self.val_loader()
         optimizer = self.optimizer(model)
         scheduler = one_cycle(optimizer, self.epochs * len(train_loader))
-        with self.logger(run_dir) as logger:
+        val_labels = val_loader.dataset.tensors[1]
+        with self.logger(run_dir) as logger, Monitor(logger, model, optimizer, val_labels) as monitor:
             try:
                 fit(
                     model,
@@ -107,7 +108,7 @@ class Training:
                     scheduler=scheduler,
                     device=CPU,
                     epochs=self.epochs,
-                    logger=Monitor(logger, model, optimizer, val_loader.dataset.tensors[1]),
+                    logger=monitor,
                     metrics={"accuracy": accuracy},
                     before_epoch=functools.partial(self.before_epoch, model),
                     progress=False,
@@ -120,6 +121,10 @@ class Training:
 class Monitor:
     """A logger for `fit` that measures more, at what the training computes anyway, and hands everything on.
 
+    with Monitor(logger, model, optimizer, val_labels) as monitor:
+        fit(..., logger=monitor)
+
+    At the end of the block its hooks are taken off the model and the optimiser, after an error too.
     For a ResNet (the parts `fc` and `avgpool`), and a validation loader that keeps the order of `val_labels`.
 
     At each step "gradient/norm", as the optimiser finds it, and "update/head" and "update/backbone": by what share of
@@ -139,10 +144,19 @@ class Monitor:
         self.means_before = flat(self.means).clone()
         self.deviations = flat([b for name, b in model.named_buffers() if name.endswith("running_var")]).sqrt()
         self.answers, self.alive, self.inputs = [], [], {}
-        optimizer.register_step_pre_hook(self.before_step)
-        optimizer.register_step_post_hook(self.after_step)
-        model.register_forward_hook(self.see_batch)
-        model.avgpool.register_forward_hook(self.see_features)
+        self.hooks = [
+            optimizer.register_step_pre_hook(self.before_step),
+            optimizer.register_step_post_hook(self.after_step),
+            model.register_forward_hook(self.see_batch),
+            model.avgpool.register_forward_hook(self.see_features),
+        ]
+
+    def __enter__(self) -> "Monitor":
+        return self
+
+    def __exit__(self, *error) -> None:
+        for hook in self.hooks:
+            hook.remove()
 
     def before_step(self, optimizer, args, kwargs) -> None:
         gradients = [weight.grad for part in self.parts.values() for weight in part if weight.grad is not None]
@@ -162,6 +176,7 @@ class Monitor:
         self.inputs |= {f"input/{kind}_mean": inputs[0].mean(), f"input/{kind}_std": inputs[0].std()}
         if kind == "val":
             self.answers.append(outputs.argmax(dim=1))
+            self.num_outputs = outputs.shape[1]
 
     def see_features(self, pooling, inputs, outputs) -> None:
         if not torch.is_grad_enabled():
@@ -170,9 +185,10 @@ class Monitor:
     def log_scalars(self, values: Mapping[str, float], step: int) -> None:
         if self.answers:  # an evaluation lies behind us: these are the values of an epoch
             right = torch.cat(self.answers) == self.val_labels
+            classes = [k for k in self.val_labels.unique() if 0 <= k < self.num_outputs]  # others the loss ignores
             values = {
                 **values,
-                "accuracy/worst_class": min(right[self.val_labels == k].float().mean() for k in range(CLASSES)),
+                "accuracy/worst_class": min(right[self.val_labels == k].float().mean() for k in classes),
                 "relu/dead": 1 - torch.stack(self.alive).any(dim=0).float().mean(),
                 "batch_norm/drift": ((flat(self.means) - self.means_before) / self.deviations).square().mean().sqrt(),
                 **self.inputs,

@@ -12,6 +12,7 @@ from tensorboardX import RecordWriter, SummaryWriter
 from tensorboardX.proto.event_pb2 import Event
 
 from course_utils.__main__ import main
+from course_utils.commands import runs
 from course_utils.tracking import RunLogger
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,6 +61,25 @@ def test_last_and_best_value_of_each_scalar(logged, tmp_path, capsys):
         ("search/run-10", "loss/val"): ["10", "10", "4.5", "0.0", "4"],
     }
     assert list(rows) == list(found), "in this order: run-2 before run-10"
+
+
+NAMES = {
+    "smallest": "loss loss/val val_loss loss_epoch Loss/train valLoss epoch_loss evaluation_loss_vs_iterations l1_loss "
+    "loss/2 perplexity error error_rate top1_error word_error_rate wer/val rmse mae mean_absolute_error nll "
+    "brier_score cross_entropy binary_crossentropy accuracy/loss dice_loss loss_per_token",
+    "largest": "accuracy/val hparams/accuracy/val accuracy/worst_class class_accuracy/3 lossless_accuracy acc1 "
+    "top_5_acc eval_loss/accuracy valAccuracy error/accuracy F1Score f1_macro roc_auc AUC mAP mAP50-95 recall@10 precision_at_5 "
+    "ndcg@5 hit_rate iou/mean r2 log_likelihood",
+    "none": "loss_scale loss/scale loss_weight learning_rate lr grad_norm grad_norm/loss loss/grad_norm gradient/norm "
+    "neg_log_loss neg_mean_squared_error negative/recall one_minus_accuracy 1-accuracy loss_std accuracy/std "
+    "loss_ratio accuracy_gap glossy floss terror mirror bacchus inaccuracy false_positive_rate entropy step epoch update/head "
+    "loss/cosine_similarity loss_fn loss/训练 samples_per_second dropout_rate time/loss not_finite/weights/fc.weight",
+}
+
+
+@pytest.mark.parametrize(("sign", "wanted"), [(1, "smallest"), (-1, "largest"), (0, "none")])
+def test_which_value_is_the_best_is_told_by_words_and_not_by_letters(sign, wanted):
+    assert {name: runs.sign_of(name) for name in NAMES[wanted].split()} == dict.fromkeys(NAMES[wanted].split(), sign)
 
 
 def test_the_table_lines_up_and_says_what_best_means(logged, capsys):

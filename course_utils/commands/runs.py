@@ -18,9 +18,24 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from course_utils.events import Series, event_files, read_events, scalars_of
 from course_utils.files import write_atomically
 
-# What a scalar's name says of its best value; of others, a learning rate for instance, none is the best.
-SMALLEST = re.compile(r"loss|error|perplexity|not_finite")
-LARGEST = re.compile(r"accuracy|precision|recall|auc|\bf1\b|\bhit|ndcg")
+# What the words of a scalar's name say of its best value.
+SMALLEST = re.compile(
+    "loss|losses|error|errors|err|perplexity|ppl|nll|crossentropy|bce|mse|rmse|rmsle|mae|mape|smape|wer|cer|eer|bpc|bpb|"
+    "fid|brier|ece"
+)
+LARGEST = re.compile(
+    "accuracy|accuracies|acc|precision|recall|sensitivity|specificity|auc|auroc|auprc|f1|f2|ap|map|iou|miou|dice|bleu|"
+    "rouge|rougel|hit|hits|ndcg|mrr|r2|mcc|kappa|psnr|ssim|likelihood"
+)
+NEUTRAL = re.compile(  # they say nothing of it
+    "train|training|val|valid|validation|eval|evaluation|test|dev|steps?|epochs?|batch|iter|iterations?|vs|mean|avg|"
+    "average|total|sum|min|max|running|moving|ema|smoothed|smooth|best|last|final|overall|global|local|main|all|class|"
+    "classes|worst|macro|micro|weighted|top|at|k|per|samples?|examples?|tokens?|score|rate|value|metrics?|hparams"
+)
+OTHER = re.compile(  # they turn the meaning round, or make it another quantity: a loss's scale, a gradient's norm
+    "1-|neg|negative|negated|minus|inverse|grads?|gradients?|norms?|scale|scaler|weights?|lr|learning|std|stdev|stddev|"
+    "var|variance|gap|diff|difference|delta|change|drop|ratio|count|number|num|time|seconds|threshold"
+)
 COLUMNS = ("run", "scalar", "points", "last_step", "last", "best", "best_step", "seconds")
 
 
@@ -52,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     rows = [row for found in runs for row in rows_of(found)]
     print(as_text(rows))
-    print("\nbest: the smallest loss or error, the largest accuracy; of other scalars none.")
+    print("\nbest: the smallest loss or error, the largest accuracy; none where the name of the scalar does not tell.")
     for found in runs:
         if found.hparams:
             print(f"{found.name}: {', '.join(f'{name}={shown(value)}' for name, value in found.hparams.items())}")
@@ -116,11 +131,26 @@ def rows_of(found: Run) -> list[dict]:
     return [{"run": found.name, **row, "seconds": round(found.seconds, 1)} for row in rows]
 
 
+def sign_of(tag: str) -> int:
+    """1 where the smallest value under this tag is the best, -1 where the largest is, 0 where the name does not tell.
+
+    The last word decides: val_loss is a loss, a loss_scale is none. In eval_loss/accuracy it is the accuracy, and in
+    loss/val, where the last part says nothing of it, the part before.
+    """
+    tag = re.sub("(?<=[a-z])(?=[A-Z][a-z])", "_", tag).lower()  # valLoss
+    tag = re.sub("cross[^a-z]entropy", "crossentropy", tag)
+    words = re.findall(r"(?<!\w)1-|[fr]\d(?!\d)|[^\W\d_]+", tag)
+    telling = [word for word in words if not NEUTRAL.fullmatch(word)]
+    if not telling or any(OTHER.fullmatch(word) for word in words):
+        return 0
+    return bool(SMALLEST.fullmatch(telling[-1])) - bool(LARGEST.fullmatch(telling[-1]))
+
+
 def summary_of(tag: str, series: Series) -> dict:
     row = {"scalar": tag, "points": len(series.steps)}
     row |= {"last_step": int(series.steps[-1]), "last": float(series.values[-1])}
     finite = np.isfinite(series.values)
-    sign = 1 if SMALLEST.search(tag.lower()) else -1 if LARGEST.search(tag.lower()) else 0
+    sign = sign_of(tag)
     if sign and finite.any():
         at = np.argmin(np.where(finite, sign * series.values, np.inf))
         row |= {"best": float(series.values[at]), "best_step": int(series.steps[at])}

@@ -68,12 +68,13 @@ NAMES = {
     "loss/2 perplexity error error_rate top1_error word_error_rate wer/val rmse mae mean_absolute_error nll "
     "brier_score cross_entropy binary_crossentropy accuracy/loss dice_loss loss_per_token",
     "largest": "accuracy/val hparams/accuracy/val accuracy/worst_class class_accuracy/3 lossless_accuracy acc1 "
-    "top_5_acc eval_loss/accuracy valAccuracy error/accuracy F1Score f1_macro roc_auc AUC mAP mAP50-95 recall@10 precision_at_5 "
-    "ndcg@5 hit_rate iou/mean r2 log_likelihood",
+    "top_5_acc eval_loss/accuracy valAccuracy error/accuracy F1Score f1_macro roc_auc AUC mAP mAP50-95 recall@10 "
+    "precision_at_5 ndcg@5 hit_rate iou/mean r2 log_likelihood",
     "none": "loss_scale loss/scale loss_weight learning_rate lr grad_norm grad_norm/loss loss/grad_norm gradient/norm "
     "neg_log_loss neg_mean_squared_error negative/recall one_minus_accuracy 1-accuracy loss_std accuracy/std "
-    "loss_ratio accuracy_gap glossy floss terror mirror bacchus inaccuracy false_positive_rate entropy step epoch update/head "
-    "loss/cosine_similarity loss_fn loss/训练 samples_per_second dropout_rate time/loss not_finite/weights/fc.weight",
+    "loss_ratio accuracy_gap glossy floss terror mirror bacchus inaccuracy false_positive_rate entropy step epoch "
+    "update/head loss/cosine_similarity loss_fn loss/训练 samples_per_second dropout_rate "
+    "time/loss not_finite/weights/fc.weight",
 }
 
 

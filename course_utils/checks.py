@@ -1,6 +1,8 @@
 """Early errors: what can be seen to be wrong before a training starts, or at its first batch, said with the remedy."""
 
+import functools
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -10,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from course_utils.device import check_device
 
-CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
+CLASS_MODULES, CLASS_FUNCTIONS = (nn.CrossEntropyLoss, nn.NLLLoss), (F.cross_entropy, F.nll_loss)
 ELEMENTWISE_LOSSES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
@@ -18,7 +20,7 @@ def check_examples(images: torch.Tensor, labels: torch.Tensor) -> None:
     """Raise ValueError where images (N, C, H, W) and their labels (N,) are not what a loader can deal out."""
     for name, part in (("Images", images), ("Labels", labels)):
         if not isinstance(part, torch.Tensor):
-            raise ValueError(f"{name} must be a tensor, not {type(part).__name__}: torch.as_tensor makes one.")
+            raise ValueError(f"{name} must be a tensor, not {type(part).__name__}. {remedy(part)}")
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images and {len(labels)} labels: there must be one label an image.")
     if not len(images):
@@ -38,6 +40,48 @@ def check_examples(images: torch.Tensor, labels: torch.Tensor) -> None:
     if images.is_floating_point() and not images.isfinite().all():
         raise ValueError(f"Image {int((~images.isfinite().flatten(1).all(1)).nonzero()[0])} holds NaN or infinity.")
     check_pixels(images)
+
+
+def remedy(part) -> str:
+    """How words, arrays and lists become a tensor."""
+    while isinstance(part, list | tuple) and len(part):
+        part = part[0]
+    if isinstance(part, str | bytes) or getattr(getattr(part, "dtype", None), "kind", None) in ("U", "S", "O", "T"):
+        return (
+            "A network computes with numbers. For labels that are words, number the classes: names = "
+            "sorted(set(words)), then torch.tensor([names.index(word) for word in words]). Texts take a tokenizer."
+        )
+    return "torch.as_tensor(..., dtype=torch.float32) makes one of inputs, dtype=torch.int64 of class labels."
+
+
+def check_numbers(part) -> None:
+    """Raise ValueError for a part of a batch that is neither a tensor nor a tuple or list of parts."""
+    if not isinstance(part, list | tuple):
+        what = reprlib.repr(part) if isinstance(part, str) else f"a value of the type {type(part).__name__}"
+        raise ValueError(f"A batch holds {what}, which is no tensor. {remedy(part)}")
+
+
+def option(loss_fn, name: str, default=None):
+    """An option of a loss: of a module, of a functools.partial, or an attribute that its author gave a function."""
+    given = loss_fn.keywords if isinstance(loss_fn, functools.partial) else {}
+    return given.get(name, getattr(loss_fn, name, default))
+
+
+def is_class_loss(loss_fn) -> bool:
+    """Is it cross-entropy, as a module, as PyTorch's function or as a functools.partial of that?"""
+    function = loss_fn.func if isinstance(loss_fn, functools.partial) else loss_fn
+    return isinstance(function, CLASS_MODULES) or function in CLASS_FUNCTIONS
+
+
+def check_reduction(loss_fn) -> None:
+    """Raise ValueError for a loss that is not the mean over the batch, where that can be seen."""
+    reduction = option(loss_fn, "reduction", "mean")
+    if reduction not in ("mean", "batchmean"):
+        divergence = isinstance(loss_fn, nn.KLDivLoss) or getattr(loss_fn, "func", loss_fn) is F.kl_div
+        raise ValueError(
+            f'The loss must be the mean over the batch: reduction="{"batchmean" if divergence else "mean"}", '
+            f"not {reduction!r}."
+        )
 
 
 def check_pixels(inputs: torch.Tensor) -> None:
@@ -60,8 +104,7 @@ def check_setup(
     for name, loader in (("training", train_loader), ("validation", val_loader)):
         if loader is not None and length(loader) == 0:
             raise ValueError(f"The {name} loader is empty: no examples, or fewer than one batch with drop_last=True.")
-    if getattr(loss_fn, "reduction", "mean") != "mean":
-        raise ValueError(f'The loss must be the mean over the batch: reduction="mean", not {loss_fn.reduction!r}.')
+    check_reduction(loss_fn)
     if "loss" in (metrics or {}):
         raise ValueError("A metric cannot be called 'loss': the average of the loss has that name.")
     if logger is not None and (wrong := [name for name in metrics or {} if not re.fullmatch(r"[-\w.]+", name)]):
@@ -99,9 +142,9 @@ def check_first_batch(inputs, outputs, targets, loss_fn, loader) -> None:
         check_pixels(tensor)
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         return  # a loss of the caller's own, which alone knows what it needs
-    if isinstance(loss_fn, CLASS_LOSSES) or loss_fn is F.cross_entropy:
+    if is_class_loss(loss_fn):
         if targets.shape != outputs.shape or not targets.is_floating_point():
-            _check_class_labels(outputs, targets, getattr(loss_fn, "ignore_index", -100), loader)
+            _check_class_labels(outputs, targets, option(loss_fn, "ignore_index", -100), loader)
     elif targets.shape != outputs.shape and (
         isinstance(loss_fn, ELEMENTWISE_LOSSES)
         or (loss_fn is not None and (*targets.shape, 1) == outputs.shape)

@@ -2,8 +2,11 @@
 
 A batch is `(inputs, targets)`. `inputs` may be a tensor (the model is called with it), a tuple (called with its
 members) or a dict (called with its entries by name); `targets` may be any of these. The loss is called with
-`(outputs, targets)`, and so is each metric, which gives one value for each example that counts. So images, masked
-text and user-item pairs go through the same loop.
+`(outputs, targets)`, and so is each metric. So images, masked text and user-item pairs go through the same loop.
+
+A metric gives one value for each target, and `fit` averages those whose target counts: where the loss has an
+`ignore_index`, as CrossEntropyLoss has (-100 by default; `my_loss.ignore_index = 255` says it of a function), values of
+ignored targets are left out. Or a metric leaves values out by itself, and gives one for each example that counts.
 """
 
 import contextlib
@@ -16,11 +19,19 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
-from course_utils.checks import CLASS_LOSSES, check_first_batch, check_setup, length, raise_explained
+from course_utils.checks import (
+    check_first_batch,
+    check_numbers,
+    check_reduction,
+    check_setup,
+    is_class_loss,
+    length,
+    option,
+    raise_explained,
+)
 from course_utils.device import mixed_precision
 
 Metric = Callable[[Any, Any], torch.Tensor]
@@ -63,7 +74,10 @@ class History:
 
 
 def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """For each example whether the largest logit is the right one: (B, K) and (B,) -> bool (B,)."""
+    """For each example whether the largest logit is the right one: (B, K, ...) and (B, ...) -> bool (B, ...).
+
+    As a metric of `fit` and `evaluate` it leaves out targets that are no class, those that the loss ignores.
+    """
     predicted = outputs.argmax(dim=1)
     if predicted.shape != targets.shape or targets.dtype.is_floating_point:  # == would broadcast
         raise ValueError(
@@ -75,7 +89,7 @@ def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def move(batch, device: torch.device):
-    """A tensor, or a tuple or dict of tensors, on the given device."""
+    """A tensor, or a tuple or dict of tensors, on the given device. Raises ValueError for words, arrays and numbers."""
     if isinstance(batch, torch.Tensor):
         # CUDA alone: to MPS a non-blocking copy can read memory that is freed already (pytorch/pytorch#189690)
         return batch.to(device, non_blocking=device.type == "cuda")
@@ -83,6 +97,7 @@ def move(batch, device: torch.device):
         return None
     if isinstance(batch, Mapping):
         return {name: move(part, device) for name, part in batch.items()}
+    check_numbers(batch)
     return tuple(move(part, device) for part in batch)
 
 
@@ -100,15 +115,21 @@ class Averages:
     """
 
     def __init__(self, loss_fn: Callable, metrics: Mapping[str, Metric] | None):
+        check_reduction(loss_fn)
         self.metrics = metrics or {}
-        self.counts_targets = isinstance(loss_fn, CLASS_LOSSES) or loss_fn is F.cross_entropy
-        self.weight, self.ignored = getattr(loss_fn, "weight", None), getattr(loss_fn, "ignore_index", -100)
+        self.weight = option(loss_fn, "weight") if is_class_loss(loss_fn) else None
+        self.ignored = option(loss_fn, "ignore_index", -100)
+        self.per_batch = option(loss_fn, "reduction") == "batchmean"
         self.sums = dict.fromkeys(["loss", *self.metrics], 0.0)
         self.counts = dict.fromkeys(["loss", *self.metrics], 0)
 
     def add(self, loss: torch.Tensor, outputs, targets) -> None:
         """Count one batch; `loss` is the detached mean over it."""
-        count = self._examples(targets)
+        first = targets
+        while not isinstance(first, torch.Tensor):
+            first = next(iter(first.values() if isinstance(first, Mapping) else first))
+        counted = None if first.dtype.is_floating_point else first != self.ignored
+        count = self._examples(first, counted)
         total = (loss.float() if loss.dtype in HALF else loss) * count
         if isinstance(count, torch.Tensor):  # where every target is ignored the loss is 0/0: nothing to add
             total = torch.where(count > 0, total, 0.0)
@@ -116,21 +137,25 @@ class Averages:
         self.counts["loss"] += count
         for name, metric in self.metrics.items():
             values = metric(outputs, targets)
-            if not self.counts[name] and (not isinstance(values, torch.Tensor) or values.ndim == 0):
+            if not isinstance(values, torch.Tensor) or values.ndim == 0:
                 raise ValueError(f"The metric {name!r} must give one value an example, (B,), not their mean.")
-            self.sums[name] += (values.float() if values.dtype in HALF else values).detach().sum()
-            self.counts[name] += values.numel()
+            values = (values.float() if values.dtype in HALF else values).detach()
+            if counted is not None and values.shape == counted.shape:
+                known = counted & (first >= 0) & (first < outputs.shape[1]) if metric is accuracy else counted
+                self.sums[name] += values.where(known, 0).sum()
+                self.counts[name] += known.sum()
+            else:
+                self.sums[name] += values.sum()
+                self.counts[name] += values.numel()
 
-    def _examples(self, targets):
+    def _examples(self, targets: torch.Tensor, counted: torch.Tensor | None):
         """How many examples the loss is a mean over; PyTorch's class losses leave some out, or weigh them."""
-        first = targets
-        while not isinstance(first, torch.Tensor):
-            first = next(iter(first.values() if isinstance(first, Mapping) else first))
-        if not self.counts_targets or first.dtype.is_floating_point:
-            return first.numel()
-        counted = first != self.ignored
+        if self.per_batch:
+            return len(targets)
+        if counted is None:
+            return targets.numel()
         # no boolean index here: on a GPU it would wait for the device at every step
-        return counted.sum() if self.weight is None else (self.weight[first.where(counted, 0)] * counted).sum()
+        return counted.sum() if self.weight is None else (self.weight[targets.where(counted, 0)] * counted).sum()
 
     def result(self) -> dict[str, float]:
         """{"loss": mean, ...}; NaN where nothing was counted."""

@@ -1,10 +1,12 @@
 """The loop: exact averages, `fit` against a loop written by hand, resuming, divergence, overhead, and early errors."""
 
 import copy
+import functools
 import math
 import os
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn as nn
@@ -107,6 +109,110 @@ def test_averages_follow_the_loss_in_what_it_counts(weight):
     result = evaluate(model, loader, loss_fn=loss_fn, device=CPU)
     with torch.no_grad():
         assert result["loss"] == pytest.approx(loss_fn(model(images), labels).item(), rel=1e-5)
+
+
+IGNORING = {
+    "CrossEntropyLoss": (nn.CrossEntropyLoss(), -100),
+    "CrossEntropyLoss of 255": (nn.CrossEntropyLoss(ignore_index=255), 255),
+    "a class of its own ignored": (nn.CrossEntropyLoss(ignore_index=2), 2),
+    "NLLLoss": (nn.NLLLoss(weight=torch.tensor([1.0, 5.0, 0.5]), ignore_index=255), 255),
+    "F.cross_entropy": (F.cross_entropy, -100),
+    "F.nll_loss": (F.nll_loss, -100),
+    "partial": (functools.partial(F.cross_entropy, weight=torch.tensor([1.0, 5.0, 0.5]), ignore_index=255), 255),
+    "lambda": (lambda outputs, targets: F.cross_entropy(outputs, targets), -100),
+    "lambda of 255": (lambda outputs, targets: F.cross_entropy(outputs, targets, ignore_index=255), 255),
+}
+
+
+@pytest.mark.parametrize("name", IGNORING)
+@pytest.mark.parametrize("shape", [(40,), (40, 5)], ids=["(B,)", "(B, L)"])
+def test_accuracy_leaves_out_the_targets_that_the_loss_ignores(name, shape):
+    """So do metrics of one's own, and a batch without any other target counts nothing."""
+    loss_fn, ignored = IGNORING[name]
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(40, 3, *shape[1:], generator=generator).log_softmax(1)
+    targets = torch.where(torch.rand(shape, generator=generator) < 0.6, logits.argmax(1), 1)
+    targets[torch.rand(shape, generator=generator) < 0.5] = ignored
+    targets[8:16] = ignored  # all of the second batch
+    counted = targets != ignored
+
+    def wrong(outputs, targets):
+        return (outputs.argmax(1) != targets).float()
+
+    loader = DataLoader(TensorDataset(logits, targets), batch_size=8)
+    result = evaluate(
+        nn.Identity(), loader, loss_fn=loss_fn, device=CPU,
+        metrics={"accuracy": accuracy, "own": lambda o, t: accuracy(o, t)[t != ignored], "wrong": wrong},
+    )  # fmt: skip
+    share = (logits.argmax(1) == targets)[counted].double().mean().item()
+    assert 0.3 < share < 1 and result["accuracy"] == result["own"] == pytest.approx(share)
+    if name != "lambda of 255":  # which cannot be seen from outside
+        assert result["wrong"] == pytest.approx(1 - share)
+        assert result["loss"] == pytest.approx(loss_fn(logits, targets).item(), rel=1e-5)
+
+
+def test_a_loss_of_ones_own_says_what_it_ignores_and_a_metric_of_other_shape_is_left_alone():
+    def loss_fn(outputs, targets):
+        return F.cross_entropy(outputs, targets, ignore_index=255)
+
+    loss_fn.ignore_index = 255
+    logits = torch.randn(6, 3, 4).log_softmax(1)
+    targets = logits.argmax(1)
+    targets[:, 0], targets[5] = 255, 255
+    result = evaluate(
+        nn.Identity(), DataLoader(TensorDataset(logits, targets), batch_size=5), loss_fn=loss_fn, device=CPU,
+        metrics={"right": lambda o, t: o.argmax(1) == t, "places": lambda o, t: (t == 255).sum(1)},
+    )  # fmt: skip
+    assert result["right"] == 1 and result["places"] == pytest.approx((5 * 1 + 4) / 6)
+    assert result["loss"] == pytest.approx(loss_fn(logits, targets).item(), rel=1e-5)
+
+
+MEANS = {
+    "KLDivLoss by batches": nn.KLDivLoss(reduction="batchmean"),
+    "KLDivLoss by elements": nn.KLDivLoss(),
+    "kl_div by batches": functools.partial(F.kl_div, reduction="batchmean"),
+    "MSELoss": nn.MSELoss(),
+    "l1_loss": F.l1_loss,
+    "BCEWithLogitsLoss": nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0)),
+    "CrossEntropyLoss of shares": nn.CrossEntropyLoss(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
+@pytest.mark.parametrize("name", MEANS)
+def test_the_average_is_that_of_one_large_batch_whatever_the_loss_is_a_mean_over(name):
+    loss_fn = MEANS[name]
+    torch.manual_seed(0)
+    outputs, targets = torch.randn(42, 3).log_softmax(1), torch.rand(42, 3).softmax(1)
+    loader = DataLoader(TensorDataset(outputs, targets), batch_size=10)
+    average = evaluate(nn.Identity(), loader, loss_fn=loss_fn, device=CPU)["loss"]
+    assert average == pytest.approx(loss_fn(outputs, targets).item(), rel=1e-5)
+
+
+def test_batchmean_counts_examples_however_long_they_are():
+    torch.manual_seed(0)
+    loss_fn = nn.KLDivLoss(reduction="batchmean")
+    batches = [(torch.randn(n, length, 3).log_softmax(-1), torch.rand(n, length, 3)) for n, length in ((8, 5), (3, 9))]
+    total = sum(F.kl_div(outputs, targets, reduction="sum") for outputs, targets in batches)
+    assert evaluate(nn.Identity(), batches, loss_fn=loss_fn, device=CPU)["loss"] == pytest.approx(total.item() / 11)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "advice"),
+    [
+        (nn.CrossEntropyLoss(reduction="sum"), 'reduction="mean"'),
+        (nn.MSELoss(reduction="none"), 'reduction="mean"'),
+        (functools.partial(F.cross_entropy, reduction="sum"), 'reduction="mean"'),
+        (nn.KLDivLoss(reduction="sum"), 'reduction="batchmean"'),
+        (functools.partial(F.kl_div, reduction="none"), 'reduction="batchmean"'),
+    ],
+)
+def test_a_loss_that_is_no_mean_is_refused_with_the_mean_of_its_own(loss_fn, advice):
+    batch = [(GOOD[0][:8], GOOD[1][:8])]
+    with pytest.raises(ValueError, match=advice):
+        train(small_cnn(), batch, loss_fn=loss_fn)
+    with pytest.raises(ValueError, match=advice):
+        evaluate(small_cnn(), batch, loss_fn=loss_fn, device=CPU)
 
 
 class MaskedWords(nn.Module):
@@ -419,6 +525,38 @@ def test_bad_batches_are_explained(inputs, targets, message, how):
             train(small_cnn(), loader)
         else:
             evaluate(small_cnn(), loader, loss_fn=nn.CrossEntropyLoss(), device=CPU)
+
+
+WORDS = ["cat", "dog"] * 4
+NOT_TENSORS = {
+    "words": (GOOD[0][:8], WORDS, "'cat', which is no tensor.*number the classes"),
+    "words in an array": (GOOD[0][:8], np.array(WORDS), "ndarray, which is no tensor.*number the classes"),
+    "words in a dict": (GOOD[0][:8], {"label": tuple(WORDS)}, "'cat', which is no tensor.*number the classes"),
+    "texts": (["A film.", "A very long film."], GOOD[1][:2], "'A film.', which is no tensor.*tokenizer"),
+    "arrays": (GOOD[0][:8].numpy(), GOOD[1][:8].numpy(), "ndarray, which is no tensor.*torch.as_tensor"),
+    "an array of labels": (GOOD[0][:8], GOOD[1][:8].numpy(), "ndarray, which is no tensor.*torch.int64"),
+    "a list of labels": (GOOD[0][:8], GOOD[1][:8].tolist(), "int, which is no tensor.*torch.int64"),
+    "lists of lists": (GOOD[0][:8].tolist(), GOOD[1][:8], "float, which is no tensor.*torch.float32"),
+    "one number": (GOOD[0][:8], 3.0, "float, which is no tensor.*torch.as_tensor"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_TENSORS)
+@pytest.mark.parametrize("how", ["fit", "evaluate", "predict"])
+def test_batches_that_are_no_tensors_are_told_how_to_become_some(name, how):
+    inputs, targets, message = NOT_TENSORS[name]
+    calls = {
+        "fit": lambda: train(small_cnn(), [(inputs, targets)]),
+        "evaluate": lambda: evaluate(small_cnn(), [(inputs, targets)], loss_fn=nn.CrossEntropyLoss(), device=CPU),
+        "predict": lambda: predict(small_cnn(), [(inputs, targets)], device=CPU),
+    }
+    with pytest.raises(ValueError, match=message):
+        calls[how]()
+
+
+def test_words_are_refused_by_the_courses_loader_too():
+    with pytest.raises(ValueError, match="Labels must be a tensor, not list. .*number the classes"):
+        make_loader(GOOD[0][:8], WORDS, batch_size=4)
 
 
 def test_a_bad_label_far_from_the_first_batch_is_found_before_the_first_step():

@@ -121,9 +121,9 @@ def split_by_patient(patients):
 )
 
 
-def small_net() -> nn.Module:
+def small_net(seed: int = 0) -> nn.Module:
     """A convolution with BatchNorm and a head for three classes; the same weights every time."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     parts = {"conv1": nn.Conv2d(1, 4, 3), "bn1": nn.BatchNorm2d(4), "pool": nn.AdaptiveAvgPool2d(1)}
     return nn.Sequential(OrderedDict(**parts, flatten=nn.Flatten(), fc=nn.Linear(4, 3)))
 
@@ -135,7 +135,7 @@ def small_batch(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def trained(count: int, batch_size: int, seed: int) -> tuple:
     """The net in training mode, and a loader."""
-    return small_net().train(), make_loader(*small_batch(count, seed), batch_size=batch_size)
+    return small_net(seed).train(), make_loader(*small_batch(count, seed), batch_size=batch_size)
 
 
 def counted(mode: bool, total, divide):
@@ -229,24 +229,25 @@ def measure(model, loader):
 
 
 def two_steps(step) -> dict:
-    """What the losses and the weights are after each of two calls."""
-    net = small_net().train()
-    optimizer, seen = torch.optim.SGD(net.parameters(), lr=0.5), {}
-    for number, (inputs, targets) in (("first", small_batch(6, 1)), ("second", small_batch(6, 2))):
-        before = nn.utils.parameters_to_vector(net.parameters()).detach().clone()
-        try:
-            seen[f"The loss that your {number} call returns"] = step(
-                net, inputs, targets, nn.CrossEntropyLoss(), optimizer
-            )
-        except Exception as error:
-            error.add_note(f"at the {number} step")
-            raise
-        change = nn.utils.parameters_to_vector(net.parameters()).detach() - before
-        if not change.any():
-            there = any(p.grad is not None and p.grad.any() for p in net.parameters())
-            change = Finding("none, " + ("though there are gradients" if there else "and there is no gradient"))
-        seen[f"The change of the weights in the {number} step"] = change
-        seen[f"BatchNorm's running mean after the {number} step"] = net.bn1.running_mean.clone()
+    """What the losses and the weights are after each of two calls, in two trainings."""
+    seen = {}
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
+    for of, loss_fn, lr in (("", nn.CrossEntropyLoss(), 0.5), (" of a second training", weighted, 0.2)):
+        net = small_net().train()
+        optimizer = torch.optim.SGD(net.parameters(), lr=lr)
+        for number, (inputs, targets) in (("first", small_batch(6, 1)), ("second", small_batch(6, 2))):
+            before = nn.utils.parameters_to_vector(net.parameters()).detach().clone()
+            try:
+                seen[f"The loss that your {number} call{of} returns"] = step(net, inputs, targets, loss_fn, optimizer)
+            except Exception as error:
+                error.add_note(f"at the {number} step{of}")
+                raise
+            change = nn.utils.parameters_to_vector(net.parameters()).detach() - before
+            if not change.any():
+                there = any(p.grad is not None and p.grad.any() for p in net.parameters())
+                change = Finding("none, " + ("though there are gradients" if there else "and there is no gradient"))
+            seen[f"The change of the weights in the {number} step{of}"] = change
+            seen[f"BatchNorm's running mean after the {number} step{of}"] = net.bn1.running_mean.clone()
     return seen
 
 
@@ -328,7 +329,10 @@ q3 = Question(
 
 def frozen_net(freezing) -> dict:
     """What trains after the call, and what has moved after two epochs, each of which begins with `model.train()`."""
-    net = small_net()
+    return frozen_of(small_net(), freezing, "") | frozen_of(small_net(1), freezing, " of a second model")
+
+
+def frozen_of(net: nn.Module, freezing, of: str) -> dict:
     for seed in (4, 5, 6):  # so that the statistics are no longer 0 and 1
         net.train()(small_batch(6, seed)[0])
     net.fc.requires_grad_(True)
@@ -337,7 +341,7 @@ def frozen_net(freezing) -> dict:
     freezing(net)
     trains = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
     mode = "training" if net.bn1.training else "evaluation"
-    seen = {"What can train afterwards": trains}
+    seen = {f"What can train afterwards{of}": trains}
     if trains:
         for seed in (1, 2):
             step_of("train", "zero", "loss", "backward", "step")(
@@ -347,12 +351,12 @@ def frozen_net(freezing) -> dict:
     after |= net.state_dict()
     gone = [name for name in before if name not in after]
     moved = [name for name in before if name in after and not torch.equal(after[name], before[name])]
-    seen["The list of what your function has taken out of the model"] = gone
-    seen["What has moved after two epochs"] = moved
+    seen[f"The list of what your function has taken out of the model{of}"] = gone
+    seen[f"What has moved after two epochs{of}"] = moved
     if moved != ["fc.weight", "fc.bias"]:
-        seen["The mode of bn1 right after your call"] = Finding(mode)
+        seen[f"The mode of bn1 right after your call{of}"] = Finding(mode)
     with torch.no_grad():
-        seen["The output of bn1 in the next epoch"] = net.train()[:2](small_batch(6, 3)[0])
+        seen[f"The output of bn1 in the next epoch{of}"] = net.train()[:2](small_batch(6, 3)[0])
     return seen
 
 
@@ -412,14 +416,18 @@ q4 = Question(
 
 
 def rates(make) -> dict:
-    net = small_net()
-    optimizer = make(net)
-    adamw = isinstance(optimizer, torch.optim.AdamW)
-    seen = {"What your function returns": Finding(f"of the type {'AdamW' if adamw else type(optimizer).__name__}")}
-    groups = getattr(optimizer, "param_groups", [])
-    of_tensor = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
-    named = [(name, of_tensor.get(id(parameter), Finding("not in it"))) for name, parameter in net.named_parameters()]
-    return seen | {f"The rate of {name} in your optimiser": rate for name, rate in named}
+    """The type of the optimiser, and the rate of each parameter, for the small net and for a deeper one."""
+    deeper, seen = small_net(1), {}
+    deeper.conv2 = nn.Conv2d(4, 4, 3)
+    for of, net in (("", small_net()), (" for a deeper model", deeper)):
+        optimizer = make(net)
+        kind = "AdamW" if isinstance(optimizer, torch.optim.AdamW) else type(optimizer).__name__
+        seen[f"What your function returns{of}"] = Finding(f"of the type {kind}")
+        groups = getattr(optimizer, "param_groups", [])
+        of_tensor = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+        for name, parameter in net.named_parameters():
+            seen[f"The rate of {name} in your optimiser{of}"] = of_tensor.get(id(parameter), Finding("not in it"))
+    return seen
 
 
 q5 = Question(
@@ -500,10 +508,10 @@ def judged_model(model) -> dict:
     kind = kind if normalised else "what a function behind the head makes of the logits"
     return {
         "The shape of what your model gives for four images": list(outputs.shape),
-        "The number of linear layers": len(linear),
-        "The inputs of the last linear layer": linear[-1].in_features if linear else 0,
         "Its output": Finding("logits" if as_logits and not normalised else kind),
         "The backbone": Finding(backbone_of(model)),
+        "The number of linear layers": len(linear),
+        "The inputs of the last linear layer": linear[-1].in_features if linear else 0,
     }
 
 

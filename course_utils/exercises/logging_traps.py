@@ -200,7 +200,7 @@ q3 = Question(
     return values.index(min(values))''',
 )
 
-MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
+DIGITS, PHOTOS = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.5)), ((0.4, 0.6, 0.5), (0.3, 0.2, 0.25))  # mean and std
 
 
 def column(values) -> torch.Tensor:
@@ -211,8 +211,8 @@ def restored(inputs, mean, std) -> torch.Tensor:
     return inputs * column(std) + column(mean)
 
 
-def some_inputs(scale: float) -> tuple:
-    return scale * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), MEAN, STD
+def some_inputs(scale: float, mean_and_std: tuple) -> tuple:
+    return scale * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), *mean_and_std
 
 
 def stretched(inputs, mean, std) -> torch.Tensor:
@@ -228,8 +228,8 @@ q4 = Question(
     fills="to_show",
     right=lambda inputs, mean, std: restored(inputs, mean, std).clamp(0, 1),
     observe=calls(
-        ("usual inputs", lambda: some_inputs(0.5)),
-        ("inputs that augmentation has made brighter", lambda: some_inputs(2.0)),
+        ("usual inputs", lambda: some_inputs(0.5, DIGITS)),
+        ("inputs that augmentation has made brighter", lambda: some_inputs(2.0, PHOTOS)),
     ),
     praise="De-normalised first, then clipped: the same picture from either writer.",
     mistakes=(

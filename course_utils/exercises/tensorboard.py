@@ -269,10 +269,10 @@ def logged(call: Callable[[SummaryWriter], None]) -> EventAccumulator:
         return EventAccumulator(folder, size_guidance={"histograms": 0, "tensors": 0}).Reload()
 
 
-def half_frozen() -> nn.Module:
+def half_frozen(seed: int) -> nn.Module:
     """A small model after one backward pass: `body` is frozen and has no gradients."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = nn.Sequential()
         model.add_module("body", nn.Linear(6, 5).requires_grad_(False))
         model.add_module("head", nn.Linear(5, 3))
@@ -282,11 +282,10 @@ def half_frozen() -> nn.Module:
 
 def gradients_logged(function) -> dict:
     """Tags, steps and contents of the histograms after two calls."""
-    model = half_frozen()
 
     def two_calls(writer):
         for step in (4, 8):
-            function(writer, model, step)
+            function(writer, half_frozen(seed=step), step)
 
     begun = time.time()
     events = logged(two_calls)
@@ -298,10 +297,10 @@ def gradients_logged(function) -> dict:
         now = all(begun - 1 <= event.wall_time <= time.time() + 1 for event in found)
         year = time.gmtime(found[-1].wall_time).tm_year
         seen[f"The time of {tag}"] = Finding("that of the call" if now else f"another one, in the year {year}")
-        value = found[-1].histogram_value
-        seen[f"What is in {tag} (number of values, sum, sum of squares)"] = [
-            float(f"{part:.6g}") for part in (value.num, value.sum, value.sum_squares)
-        ]
+        values = [event.histogram_value for event in found]
+        seen[f"What is in {tag} at each step (number of values, sum, sum of squares)"] = torch.tensor(
+            [[value.num, value.sum, value.sum_squares] for value in values]
+        )
     return seen
 
 
@@ -367,17 +366,21 @@ q3 = Question(
 )
 
 
-def some_logits() -> tuple[torch.Tensor, torch.Tensor]:
+def some_logits(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (60, 4) of a network that is right in most cases, and labels (60,)."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(60) % 4
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(seed, seed + 60) % 4
     return torch.randn(60, 4, generator=generator) + 2 * nn.functional.one_hot(labels, 4), labels
 
 
 def curve_logged(function) -> dict:
-    """The curves in the log, and what is in them."""
-    logits, labels = some_logits()
-    events = logged(lambda writer: function(writer, logits, labels, 2, 40))
+    """The curves in the log after two calls, and what is in them."""
+
+    def two_calls(writer):
+        for digit, step in ((2, 40), (3, 44)):
+            function(writer, *some_logits(seed=digit), digit, step)
+
+    events = logged(two_calls)
     tags = sorted(events.Tags()["tensors"])
     seen = {"The list of curves in your log": tags}
     for tag in tags:
@@ -455,32 +458,38 @@ q4 = Question(
 )
 
 
+FOUR_SEEDS = ([[0.50, 0.81, 0.90], [0.58, 0.84, 0.92], [0.69, 0.88, 0.91], [0.61, 0.83, 0.95]], [4, 8, 12])
+TWO_SEEDS = ([[0.3, 0.7], [0.4, 0.9]], [10, 20])
+
+
 def band_logged(function) -> dict:
-    """The three curves in the log, and the order of their tags in the chart."""
-    curves = torch.tensor([[0.50, 0.81, 0.90], [0.58, 0.84, 0.92], [0.69, 0.88, 0.91], [0.61, 0.83, 0.95]])
+    """The three curves in the log, and the order of their tags in the chart, of four seeds and of two."""
+    return band_of(function, *FOUR_SEEDS, "") | band_of(function, *TWO_SEEDS, ", of two seeds,")
+
+
+def band_of(function, curves: list[list[float]], steps: list[int], of: str) -> dict:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         with RunLogger(folder) as logger:
-            function(logger.writer, curves, [4, 8, 12])
+            function(logger.writer, torch.tensor(curves), list(steps))
         scalars = read_scalars(folder)
         events = EventAccumulator(folder).Reload()
-    seen = {"The list of curves in your log": sorted(scalars)}
+    seen = {f"The list of curves in your log{of}": sorted(scalars)}
     for tag, series in sorted(scalars.items()):
-        seen[f"The list of steps of {tag}"] = series.steps.tolist()
-        seen[f"The curve {tag}"] = torch.from_numpy(series.values)
-    layouts = (
-        events.Tensors("custom_scalars__config__") if "custom_scalars__config__" in events.Tags()["tensors"] else []
-    )
+        seen[f"The list of steps of {tag}{of}"] = series.steps.tolist()
+        seen[f"The curve {tag}{of}"] = torch.from_numpy(series.values)
+    name = "custom_scalars__config__"
+    layouts = events.Tensors(name) if name in events.Tags()["tensors"] else []
     charts = [
         chart
         for event in layouts[-1:]
         for category in Layout.FromString(event.tensor_proto.string_val[0]).category
         for chart in category.chart
     ]
-    seen["The number of layouts in your log"] = len(layouts)
-    seen["The number of margin charts in your layout"] = sum(chart.HasField("margin") for chart in charts)
+    seen[f"The number of layouts in your log{of}"] = len(layouts)
+    seen[f"The number of margin charts in your layout{of}"] = sum(chart.HasField("margin") for chart in charts)
     for chart in charts:
         for series in chart.margin.series:
-            seen["The list of tags in your chart"] = [series.value, series.lower, series.upper]
+            seen[f"The list of tags in your chart{of}"] = [series.value, series.lower, series.upper]
     return seen
 
 
@@ -535,7 +544,7 @@ q5 = Question(
         ),
         Mistake(
             "a layout for each step",
-            band_with(charts=3),
+            lambda writer, curves, steps: log_band(writer, curves, steps, charts=len(steps)),
             "You make the chart again for each step, {got} layouts in all. A layout belongs to the whole run: move the "
             "call of `add_custom_scalars_marginchart` behind the loop.",
         ),

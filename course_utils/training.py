@@ -40,7 +40,7 @@ LOOK_EVERY = 0.5  # seconds between two looks at the losses: on a GPU each look 
 
 
 class TrainingDiverged(FloatingPointError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite. Raised by `fit`, it carries the record up to there: `error.history`."""
 
 
 class Logger(Protocol):
@@ -326,18 +326,22 @@ def fit(
 ) -> History:
     """Train for `epochs` epochs, evaluate after each, and return the `History`; the model is changed in place.
 
-    val_loader: None for no evaluation. loss_fn: (outputs, targets) -> mean over the batch.
+    val_loader: None for no evaluation.
+    loss_fn: (outputs, targets) -> mean over the batch. Class weights are known of nn.CrossEntropyLoss and nn.NLLLoss,
+        and of a functools.partial; inside of a function of your own they cannot be seen: there all targets weigh alike.
     scheduler: stepped after every optimiser step.
     logger: gets "loss/step" at each step, "learning_rate" where it has changed, and the averages ("loss/train",
         "loss/val", ...) at the end of an epoch.
-    metrics: {name: (outputs, targets) -> one value an example}.
+    metrics: {name: (outputs, targets) -> one value a target}; see the top of this module.
     before_epoch: called with the epoch's number, from 0, before it begins: the place to thaw a layer.
     amp: mixed precision where the device gains by it. progress: a bar in steps, with loss and metrics.
     checkpoint: a file that is rewritten after every epoch. resume: go on from it where it exists (`epochs` counts from
         the very beginning); on a CPU the numbers are those of an uninterrupted run, bit for bit.
 
     Raises ValueError for a set-up that cannot work, TrainingDiverged for a loss that is not finite, FileExistsError
-    where the checkpoint exists and `resume` was not asked for.
+    where the checkpoint exists and `resume` was not asked for. An error that ends a training, and the KeyboardInterrupt
+    of Ctrl-C or a notebook's stop button, carries the record so far: `except KeyboardInterrupt as stopped:
+    history = stopped.history`, or afterwards, in a notebook, `sys.last_value.history`.
     """
     check_setup(
         model, train_loader, val_loader, loss_fn, optimizer, scheduler, metrics, device, epochs, logger, before_epoch
@@ -373,7 +377,7 @@ def fit(
             logger.log_scalars({"loss/step": loss, **changed}, at)
             known_rate = rate
 
-    with bar:
+    with bar, _kept(history):
         for epoch in range(len(history.epochs), epochs):
             if before_epoch is not None:
                 before_epoch(epoch)
@@ -409,3 +413,18 @@ def fit(
             if checkpoint is not None:
                 save_checkpoint(checkpoint, model, optimizer, scheduler, loaders, loss_fn, asdict(history))
     return history
+
+
+@contextlib.contextmanager
+def _kept(history: History) -> Iterator[None]:
+    """Whatever ends the training early, Ctrl-C too, takes the record along."""
+    try:
+        yield
+    except BaseException as error:
+        error.history = history
+        if isinstance(error, TrainingDiverged | KeyboardInterrupt):
+            error.add_note(
+                "The record up to here is kept, as `history` of this error. In a notebook the next cell gets it by "
+                "`import sys; history = sys.last_value.history`."
+            )
+        raise

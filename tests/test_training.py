@@ -486,6 +486,52 @@ def test_a_loss_gone_nan_names_the_step_and_the_rate():
         train(small_cnn(), [*batches[:5], (poison, batches[5][1]), *batches[6:]])
 
 
+@pytest.mark.parametrize("ending", [TrainingDiverged, KeyboardInterrupt, RuntimeError])
+def test_a_training_that_ends_early_carries_its_record(ending, monkeypatch):
+    """Three epochs of four steps; at the sixth step the loss is NaN, or the training is stopped, or fails."""
+    monkeypatch.setattr("course_utils.training.LOOK_EVERY", -1)  # at every step
+    images, labels = images_and_labels(count=32)
+    batches, calls = [(images[i : i + 8], labels[i : i + 8]) for i in range(0, 32, 8)], []
+
+    def loss_fn(outputs, targets):
+        calls.append(len(calls) + 1)
+        if calls[-1] == 6 and ending is not TrainingDiverged:
+            raise ending("stop")
+        return F.cross_entropy(outputs, targets) * (math.nan if calls[-1] == 6 else 1)
+
+    model = small_cnn()
+    with pytest.raises((ending, ValueError)) as caught:
+        train(model, batches, epochs=3, loss_fn=loss_fn)
+    history = caught.value.history
+    assert len(history.step_loss) == len(history.step_lr) == 5 and all(map(math.isfinite, history.step_loss))
+    assert history["epoch"] == [1] and history["step"] == [4]
+    assert history["train_loss"] == [pytest.approx(sum(history.step_loss[:4]) / 4, rel=1e-5)]
+    told = " ".join(getattr(caught.value, "__notes__", []))
+    assert ("sys.last_value.history" in told) == (ending is not RuntimeError)
+
+
+def test_weights_gone_nan_carry_the_record_too():
+    batch = [(torch.randn(8, 3), torch.randn(8, 1))]
+    with pytest.raises(TrainingDiverged, match="weights are NaN") as caught:
+        train(nn.Linear(3, 1), batch, loss_fn=lambda o, t: ((o - o.detach()) ** 2).sum().sqrt(), epochs=1)
+    assert caught.value.history == History(step_loss=[0.0], step_lr=[0.1])
+
+
+def test_an_interrupted_training_can_be_resumed_and_its_record_drawn(tmp_path):
+    images, labels = images_and_labels()
+    loader = make_loader(images, labels, batch_size=16)
+
+    def stop(epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(small_cnn(), loader, loader, epochs=4, checkpoint=tmp_path / "c.pt", before_epoch=stop)
+    assert caught.value.history["epoch"] == [1, 2] and len(caught.value.history["val_loss"]) == 2
+    resumed = train(small_cnn(), loader, loader, epochs=4, checkpoint=tmp_path / "c.pt", resume=True)
+    assert resumed.epochs[:2] == caught.value.history.epochs and len(resumed.epochs) == 4
+
+
 def test_nan_is_found_without_a_device_sync_at_every_step(monkeypatch):
     images, labels = images_and_labels(count=64)
     fetched = []

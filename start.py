@@ -11,7 +11,8 @@
 
 On Windows write "py start.py lab". What follows the first word is passed on: start.py lab --no-browser.
 
-COURSE_TORCH=cpu     takes the CPU build of torch (2 GB instead of 7 on Linux); set it before the first call
+COURSE_TORCH=BUILD   takes that build of torch: cpu, cu130, the address of an index that has it, or pypi for PyPI's own.
+                     Set it before the first call. Without it, Linux takes cpu where it finds no NVIDIA driver.
 COURSE_PYTHON=FILE   uses that Python and what it has installed, and installs nothing
 Called in the conda environment of this course, it uses that one, and installs nothing either.
 """
@@ -32,6 +33,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.realpath(__file__))
@@ -39,12 +41,19 @@ WINDOWS = os.name == "nt"
 STAMP = "course-stamp.json"  # stands in an environment; written last, so only a finished one has it
 
 WRONG_PYTHON = """This is {found}; the course needs a 64-bit Python 3.{oldest} to 3.{newest}.
-Install one from https://www.python.org/downloads/ or with your system's package manager, and name it:
-    make lab PYTHON=python3.13        (Linux, macOS)
-    py -3.13 start.py lab             (Windows)
+None was found on this machine. Install Python {advised} (the newest of all may be too new):
+    Windows         winget install Python.Python.{advised}
+                    py -{advised} start.py lab
+    macOS           brew install python@{advised}    or an installer of {advised}: https://www.python.org/downloads/macos/
+                    python{advised} start.py lab
+    Debian, Ubuntu  apt install python{advised} python{advised}-venv    (Fedora: dnf install python{advised})
+                    python{advised} start.py lab
+Where your system does not have {advised}, take the same line for {others}.
 Or let conda bring its own Python: the README says how."""
+ADVISED = 13  # the Python 3 that a reader who has none that fits is told to install
+OTHER_PYTHON = "This is {found}, which the course cannot use; going on with Python {version}."
 NO_SPACE = """The installation needs about {needed} GB of disk space; {free:.1f} GB are free at {folder}.
-Make room, or take the CPU build of torch (about 2 GB): set COURSE_TORCH=cpu."""
+Make room. On Linux the CPU build of torch takes about 2 GB, PyPI's 7: COURSE_TORCH=cpu asks for the small one."""
 NO_VENV = """Python could not make an environment; its own message is above.
 On Debian and Ubuntu the missing part is: apt install python3-venv"""
 NOT_REMOVED = """Could not remove {folder}: {error}.
@@ -55,7 +64,10 @@ NOT_COPIED = """Could not copy the notebooks to {folder}: {error}.
 Name a folder that you may write into: start.py lab --copy DIR"""
 NOT_INSTALLED = """The installation did not finish; pip's own message is above. Call this again to go on.
 - No network, or a slow one: name a mirror nearby by PIP_INDEX_URL or in pip's configuration (see the README).
-- A full disk: COURSE_TORCH=cpu takes the CPU build of torch, about 2 GB instead of 7 on Linux."""
+- A full disk: COURSE_TORCH=cpu asks for the CPU build of torch, on Linux about 2 GB instead of 7."""
+NOT_REACHED = """{index} does not answer in time, or does not have the torch that the course needs.
+Taking PyPI's torch, which is made for NVIDIA's GPUs on Linux and runs without one too: 3.3 GB to download there.
+To take the small build all the same, press Ctrl+C and name a mirror of that index: COURSE_TORCH=https://.../cpu"""
 
 
 def say(text):
@@ -79,7 +91,7 @@ def write(path, text):
 
 
 def python_limits():
-    """The oldest Python 3 that pyproject.toml allows, and the first that it does not: (11, 15) for >=3.11,<3.15."""
+    """The oldest Python 3 that pyproject.toml allows, and the first that it does not: [11, 16] for >=3.11,<3.16."""
     limits = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', read("pyproject.toml")).groups()
     return [int(minor) for minor in limits]
 
@@ -89,8 +101,33 @@ def complaint(version, bits):
     oldest, above = python_limits()
     if bits == 64 and (3, oldest) <= tuple(version[:2]) < (3, above):
         return None
-    found = "a {}-bit Python {}.{}".format(bits, version[0], version[1])
-    return WRONG_PYTHON.format(found=found, oldest=oldest, newest=above - 1)
+    others = " or ".join("3.{}".format(minor) for minor in range(oldest, above) if minor != ADVISED)
+    limits = {"oldest": oldest, "newest": above - 1, "advised": "3.{}".format(ADVISED), "others": others}
+    return WRONG_PYTHON.format(found=called(version, bits), **limits)
+
+
+def called(version, bits):
+    return "a {}-bit Python {}.{}".format(bits, version[0], version[1])
+
+
+def fitting_python(windows=WINDOWS):
+    """The path of another Python on this machine that will do, the one advised first; None where there is none."""
+    oldest, above = python_limits()
+    # It has to say who it is: a name on the PATH can belong to a Python that is gone, or lacks its venv module.
+    question = (
+        "import ensurepip, venv, sys as s; print(s.executable); print(s.version_info[1]); print(s.maxsize > 2**32)"
+    )
+    for minor in sorted(range(oldest, above), key=lambda minor: (minor != ADVISED, -minor)):
+        command = ["py", "-3.{}".format(minor)] if windows else ["python3.{}".format(minor)]
+        with io.open(os.devnull, "w") as nothing:
+            try:
+                asked = subprocess.Popen(command + ["-c", question], stdout=subprocess.PIPE, stderr=nothing)
+                answer = asked.communicate()[0].decode("utf-8", "replace").splitlines()
+            except OSError:
+                continue
+        if answer[1:] == [str(minor), "True"]:
+            return answer[0]
+    return None
 
 
 def python_in(folder, windows=WINDOWS):
@@ -166,10 +203,10 @@ def remove(folder):
         stop(NOT_REMOVED.format(folder=folder, error=error.strerror))
 
 
-def make_anew(folder):
+def make_anew(folder, index):
     remove(folder)
-    needed = 7 if sys.platform == "linux" and os.environ.get("COURSE_TORCH") != "cpu" else 2
-    free = shutil.disk_usage(ROOT).free / 1e9
+    large = sys.platform == "linux" and not (index or "").rstrip("/").endswith("/cpu")
+    needed, free = 7 if large else 2, shutil.disk_usage(ROOT).free / 1e9
     if free < needed:
         stop(NO_SPACE.format(needed=needed, free=free, folder=ROOT))
     # Not sys.executable: that may be the Python inside the environment that was just removed.
@@ -178,15 +215,63 @@ def make_anew(folder):
         stop(NO_VENV)
 
 
-def pip_install(python, constraints):
-    """The command that installs the course. COURSE_TORCH names a build on PyTorch's own index: cpu, cu130."""
-    command = [python, "-m", "pip", "--disable-pip-version-check", "install"]
-    command += ["-c", constraints, "-e", ".[test]"]
-    build = os.environ.get("COURSE_TORCH")
-    return command + (["--extra-index-url", "https://download.pytorch.org/whl/" + build] if build else [])
+def has_nvidia_driver():
+    """Whether this Linux has one; in a container and under WSL one of the two shows it."""
+    return os.path.exists("/proc/driver/nvidia/version") or bool(shutil.which("nvidia-smi"))
 
 
-def install(folder, pins, lock):
+def torch_index(build=None):
+    """The address of the index that torch comes from; None is PyPI, whose torch for Linux is the large one, for GPUs.
+
+    build: what an earlier call took; COURSE_TORCH goes before it.
+    """
+    build = os.environ.get("COURSE_TORCH") or build
+    build = build or ("cpu" if sys.platform == "linux" and not has_nvidia_driver() else "pypi")
+    if build == "pypi":
+        return None
+    index = build if "://" in build else "https://download.pytorch.org/whl/" + build
+    if answers(index):
+        return index
+    say(NOT_REACHED.format(index=index))
+    return None
+
+
+def answers(index, seconds=8):
+    """Whether an index shows wheels of torch in time. In a thread: looking up a name knows no limit of time."""
+    from urllib.request import urlopen
+
+    found = []
+
+    def look():
+        # The page is long; its beginning says enough, and on a slow line the rest takes longer than there is time.
+        with contextlib.suppress(OSError, ValueError), urlopen(index.rstrip("/") + "/torch/", timeout=seconds) as page:
+            found.append(b"torch-" in page.read(1 << 16))
+
+    thread = threading.Thread(target=look)
+    thread.daemon = True
+    thread.start()
+    thread.join(seconds)
+    return found == [True]
+
+
+def pip_install(python, *what):
+    return [python, "-m", "pip", "--disable-pip-version-check", "install"] + list(what)
+
+
+def torch_alone(python, pins, index):
+    """The command that takes torch and torchvision from an index, and nothing else.
+
+    An index named beside PyPI would be asked for every package, and one that is silent costs 99 seconds for each.
+    """
+    build = re.search(r"/(cpu|cu\d+|rocm[\d.]+|xpu)$", index.rstrip("/"))
+    # "2.14.1+cpu", so that a second index in pip's configuration cannot give another build. On macOS none is named so.
+    build = "+" + build.group(1) if build and sys.platform != "darwin" else ""
+    torch = re.findall(r"^(torch(?:vision)?==[\w.]+)(.*)", pins, re.M)
+    wanted = [pin + build + marker.partition("#")[0].rstrip() for pin, marker in torch]
+    return pip_install(python, "--no-deps", "--index-url", index, *wanted)
+
+
+def install(folder, pins, lock, index):
     """Bring an environment to what pyproject.toml and the pins say. Cut short, it is left without a stamp."""
     stamp, constraints = os.path.join(folder, STAMP), os.path.join(folder, "constraints.txt")
     write(constraints, pins)
@@ -196,12 +281,16 @@ def install(folder, pins, lock):
     # pip holds the lock too: if this process is killed and pip lives on, the next call waits for it.
     held = () if WINDOWS else (lock.fileno(),)
     variables = dict(os.environ, PIP_USER="0")  # a "user" install is refused inside an environment
-    if subprocess.call(pip_install(python_in(folder), constraints), cwd=ROOT, env=variables, pass_fds=held):
+    python, options = python_in(folder), {"cwd": ROOT, "env": variables, "pass_fds": held}
+    if index and subprocess.call(torch_alone(python, pins, index), **options):
+        say(NOT_REACHED.format(index=index))
+        index = None
+    if subprocess.call(pip_install(python, "-c", constraints, "-e", ".[test]"), **options):
         if kept:
             # pip downloads before it changes anything, so what was there still works.
             os.replace(stamp + ".old", stamp)
         stop(NOT_INSTALLED)
-    write(stamp + ".new", json.dumps(wanted_stamp(folder, pins)))
+    write(stamp + ".new", json.dumps(dict(wanted_stamp(folder, pins), torch=index or "pypi")))
     os.replace(stamp + ".new", stamp)
 
 
@@ -209,17 +298,25 @@ def environment(name, pins):
     """The Python of an environment with all that the course needs; where one is ready, this takes no time."""
     folder = os.path.realpath(os.path.join(ROOT, name))
     wanted = wanted_stamp(folder, pins)
-    if read_stamp(folder) != wanted or not os.path.exists(python_in(folder)):
+    if not ready(read_stamp(folder), wanted) or not os.path.exists(python_in(folder)):
         with alone(folder) as lock:
             made = read_stamp(folder)  # read again: whoever held the lock may have done the work
             reason = why_anew(folder, made, wanted)
+            if reason or not ready(made, wanted):
+                # An environment that is kept keeps its build of torch. Before builds were noted, it was PyPI's.
+                index = torch_index(None if reason else made.get("torch", "pypi"))
             if reason:
                 say("Making {} ({}). The first time takes some minutes.".format(folder, reason))
-                make_anew(folder)
-            if reason or made != wanted:
+                make_anew(folder, index)
+            if reason or not ready(made, wanted):
                 say("Installing what pyproject.toml asks for.")
-                install(folder, pins, lock)
+                install(folder, pins, lock, index)
     return python_in(folder)
+
+
+def ready(made, wanted):
+    """Whether a stamp says all that is wanted. Which build of torch it names besides is the reader's choice."""
+    return dict(made, torch="") == dict(wanted, torch="")
 
 
 def in_conda():
@@ -257,8 +354,8 @@ def copy_to(folder):
     """Copy what a student opens into a folder of the student's own. A file that is there already is left alone."""
     added = left = 0
     # The notebooks find the package and the stored results wherever they lie; these they find beside themselves.
-    pictures = (("images", "*.png"), ("images", "*", "*.png"))
-    for part in (("notebooks", "*.ipynb"), *pictures, ("benchmarks", "*.md"), ("docs", "*.md"), ("README*.md",)):
+    parts = [("notebooks", "*.ipynb"), ("images", "*.png"), ("images", "*", "*.png")]
+    for part in parts + [("benchmarks", "*.md"), ("docs", "*.md"), ("README*.md",)]:
         for source in glob.glob(os.path.join(glob.escape(ROOT), *part)):
             target = os.path.join(folder, os.path.relpath(source, ROOT))
             if os.path.lexists(target):
@@ -335,26 +432,51 @@ def notebooks(args):
 
 
 def lock(args):
-    """Ask pip what it would install today without constraints, and write that down. Nothing is installed."""
+    """Ask pip what it would install today without constraints, and write that down. Nothing is installed.
+
+    args: for pip, where it decides for the oldest Python; "-c FILE" for instance, with what is to stay as it is.
+    """
     # For the oldest Python of all, a 3.11.0: there are packages that take 3.11.7 and refuse the 3.11.2 of Debian 12.
-    oldest = "3.{}.0".format(python_limits()[0])
+    oldest, above = python_limits()
+    oldest, newest = "3.{}.0".format(oldest), "3.{}".format(above - 1)
+    alone = ["--no-deps", "--ignore-requires-python"]  # pip would compare with the Python that it runs on
     with tempfile.TemporaryDirectory() as folder:
         subprocess.check_call([sys.executable, "-m", "venv", folder])
-        report = os.path.join(folder, "report.json")
-        ask = [python_in(folder), "-m", "pip", "install", "--quiet", "--dry-run", "--report", report]
-        ask += ["--python-version", oldest, "--only-binary", ":all:", "--target", folder]
-        subprocess.check_call(ask + args + needs())
-        packages = [item["metadata"] for item in json.loads(read(report))["install"]]
-    # torch names its CUDA libraries itself, others for each build; "+cu130" names a build, not a version.
-    left_out = re.compile("nvidia-|cuda-|triton")
-    pins = ["{name}=={version}".format(**package).split("+")[0] for package in packages]
-    pins = sorted((pin for pin in pins if not left_out.match(pin)), key=str.lower)
+        lines = []
+        for name, version in sorted(would_install(folder, oldest, args + needs()), key=lambda pin: pin[0].lower()):
+            # torch names its CUDA libraries itself, others for each build; "+cu130" names a build, not a version.
+            if re.match("nvidia-|cuda-|triton", name):
+                continue
+            pin = "{}=={}".format(name, version.split("+")[0])
+            if would_install(folder, newest + ".0", alone + [pin]):
+                lines.append(pin)
+                continue
+            # Not made for the newest Python: there it is the newest version of all.
+            [(name, newer)] = would_install(folder, newest + ".0", alone + [name])
+            lines.append('{}; python_version < "{}"'.format(pin, newest))
+            lines.append('{}=={}; python_version >= "{}"'.format(name, newer.split("+")[0], newest))
+    if not lines:
+        stop("pip found no versions that fit together; its own message is above.")
     header = "# The versions that start.py installs and the tests ran on. Made by `start.py lock` on {},\n"
     header += "# {}, for Python {} and newer. What your system does not need is not installed for standing here.\n"
-    header = header.format(datetime.date.today(), platform.system(), oldest)
-    write(os.path.join(ROOT, "constraints.txt"), header + "\n".join(pins) + "\n")
+    header += (
+        '# A line with python_version >= "{}" was not run: it is the newest version that there is for that Python.\n'
+    )
+    header = header.format(datetime.date.today(), platform.system(), oldest, newest)
+    write(os.path.join(ROOT, "constraints.txt"), header + "\n".join(lines) + "\n")
     say("constraints.txt is written. Now run the tests on it: start.py test")
     return 0
+
+
+def would_install(folder, version, what):
+    """[(name, version)] of what pip in an environment would install for a Python of that version; [] if it cannot."""
+    report = os.path.join(folder, "report.json")
+    ask = [python_in(folder), "-m", "pip", "install", "--quiet", "--dry-run", "--report", report]
+    ask += ["--python-version", version, "--only-binary", ":all:", "--target", folder]
+    if subprocess.call(ask + what):
+        return []
+    metadata = [item["metadata"] for item in json.loads(read(report))["install"]]
+    return [(package["name"], package["version"]) for package in metadata]
 
 
 def clean(args):
@@ -372,10 +494,15 @@ def main(argv):
     if command is None:
         say(__doc__)
         return 0 if argv[:1] in (["help"], ["--help"], ["-h"]) else 2
-    fault = complaint(sys.version_info, 64 if sys.maxsize > 2**32 else 32)
-    if fault:
-        stop(fault)
+    bits = 64 if sys.maxsize > 2**32 else 32
+    fault = complaint(sys.version_info, bits)
     try:
+        if fault:
+            other = fitting_python()
+            if other is None:
+                stop(fault)
+            say(OTHER_PYTHON.format(found=called(sys.version_info, bits), version=other))
+            return start([other, os.path.join(ROOT, "start.py")] + argv)
         return command(argv[1:])
     except KeyboardInterrupt:
         stop("Stopped. Call it again to go on.")

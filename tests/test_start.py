@@ -1,7 +1,7 @@
-"""start.py: what it says to a Python that will not do, when it installs, what it starts, and how it mends itself.
+"""start.py: which Python and which torch it takes, when it installs, what it starts, and how it mends itself.
 
 The slow part makes real environments, of a course with no dependencies and a build of its own, so that no network is
-needed and each takes seconds.
+needed and each takes seconds. torch comes from a package index on this machine, of every temper that an index can have.
 """
 
 import ast
@@ -17,7 +17,9 @@ import time
 import tomllib
 from pathlib import Path
 
+import package_index
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,26 +38,110 @@ def start(monkeypatch):
 # --- which Python ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [(2, 7), (3, 6), (3, 10), (3, 15), (4, 0)])
+@pytest.mark.parametrize("version", [(2, 7), (3, 6), (3, 10), (3, 16), (4, 0)])
 def test_a_python_that_will_not_do_gets_a_sentence(start, version):
     said = start.complaint(version, 64)
-    assert f"This is a 64-bit Python {version[0]}.{version[1]}; the course needs a 64-bit Python 3.11 to 3.14." in said
-    assert "make lab PYTHON=" in said
-    assert "py -3.13 start.py lab" in said
+    assert f"This is a 64-bit Python {version[0]}.{version[1]}; the course needs a 64-bit Python 3.11 to 3.15." in said
+    named = set(re.findall(r"install (?:Python\.Python\.|python@?)(3\.\d+)", said))
+    assert named == {"3.13"}, "one version, and how to get that one on each system"
+    assert "py -3.13 start.py lab" in said and "python3.13 start.py lab" in said
 
 
 def test_a_32_bit_python_gets_a_sentence(start):
     assert "This is a 32-bit Python 3.11" in start.complaint((3, 11), 32)
 
 
-@pytest.mark.parametrize("version", [(3, 11, 0, "final", 0), (3, 12), (3, 14, 2)])
+@pytest.mark.parametrize("version", [(3, 11, 0, "final", 0), (3, 12), (3, 15, 2)])
 def test_a_python_that_will_do_gets_none(start, version):
     assert start.complaint(version, 64) is None
 
 
-def test_the_limits_are_those_of_pyproject():
+def test_the_limits_are_those_of_pyproject(start):
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert pyproject["project"]["requires-python"] == ">=3.11,<3.15"
+    oldest, above = start.python_limits()
+    assert pyproject["project"]["requires-python"] == f">=3.{oldest},<3.{above}"
+    assert oldest <= start.ADVISED < above
+
+
+def test_the_pins_name_one_version_for_each_python_and_what_was_not_run_is_marked(start):
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    oldest, above = start.python_limits()
+    for minor in range(oldest, above):
+        here = {"python_version": f"3.{minor}"}
+        pins = [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
+        names = [pin.name.lower() for pin in pins if pin.marker is None or pin.marker.evaluate(here)]
+        assert len(names) == len(set(names))
+        assert {"torch", "torchvision", "numpy", "pillow", "jupyterlab"} <= set(names)
+    newest = f'python_version >= "3.{above - 1}"'
+    assert newest in text and f"A line with {newest} was not run" in text
+    assert set(re.findall(r"python_version >= .*", text)) <= {
+        newest,
+        newest + " was not run: it is the newest version that there is for that Python.",
+    }
+
+
+@pytest.fixture
+def path_with(tmp_path, monkeypatch):
+    """Lets the PATH hold nothing but the given programs: {name: what it does in the shell}."""
+
+    def only(programs):
+        for name, text in programs.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    return only
+
+
+def says(path, minor, bits64=True):
+    """A stand-in for a Python that answers the question who it is."""
+    return f"printf '%s\\n%s\\n%s\\n' '{path}' {minor} {bits64}"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are programs as Linux and macOS have them")
+@pytest.mark.parametrize(
+    ("programs", "found"),
+    [
+        ({}, None),
+        ({"python3.12": says("/a b/python3.12", 12)}, "/a b/python3.12"),
+        ({"python3.11": says("/p11", 11), "python3.14": says("/p14", 14)}, "/p14"),
+        ({"python3.13": says("/p13", 13), "python3.15": says("/p15", 15)}, "/p13"),  # the one advised
+        ({"python3.13": "exit 127", "python3.11": says("/p11", 11)}, "/p11"),  # a shim of a Python that is gone
+        ({"python3.13": says("/p13", 13, bits64=False)}, None),
+        ({"python3.13": says("/p9", 9)}, None),  # a name that lies
+        ({"python3.10": says("/p10", 10), "python3.16": says("/p16", 16), "python3": says("/p9", 9)}, None),
+    ],
+)
+def test_another_python_that_will_do_is_looked_for(start, path_with, programs, found):
+    path_with(programs)
+    assert start.fitting_python(windows=False) == found
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are programs as Linux and macOS have them")
+def test_on_windows_the_launcher_is_asked(start, path_with):
+    path_with({"py": f'if [ "$1" = -3.14 ]; then {says("C:/Python314/python.exe", 14)}; else exit 103; fi'})
+    assert start.fitting_python(windows=True) == "C:/Python314/python.exe"
+
+
+def test_a_python_that_will_not_do_hands_over_to_one_that_will(start, monkeypatch, capsys):
+    commands = []
+    monkeypatch.setattr(start, "complaint", lambda version, bits: "no")
+    monkeypatch.setattr(start, "start", lambda command: commands.append(command) or 5)
+    monkeypatch.setattr(start, "fitting_python", lambda: "/a b/python3.13")
+    assert start.main(["lab", "--copy", "x y"]) == 5
+    assert commands == [["/a b/python3.13", str(ROOT / "start.py"), "lab", "--copy", "x y"]]
+    assert "going on with Python /a b/python3.13" in capsys.readouterr().err
+    monkeypatch.setattr(start, "fitting_python", lambda: None)
+    with pytest.raises(SystemExit, match="no"):
+        start.main(["lab"])
+
+
+def test_this_python_answers_the_question_who_it_is(start, tmp_path, monkeypatch):
+    """The real question, asked of the real Python under the name of its version."""
+    link = tmp_path / f"python3.{sys.version_info[1]}"
+    link.symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Path(start.fitting_python(windows=False)).resolve() == Path(sys.executable).resolve()
 
 
 def test_an_old_python_can_read_the_file():
@@ -63,6 +149,13 @@ def test_an_old_python_can_read_the_file():
     tree = ast.parse(source, feature_version=(3, 4))
     too_new = (ast.JoinedStr, ast.AnnAssign, ast.AsyncFunctionDef, ast.NamedExpr, ast.Nonlocal, ast.YieldFrom)
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, too_new)]
+    # Python 2 has a star in the call of a function, once and last, and no other: not in a tuple, a list or a target.
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    in_calls = {id(call.args[-1]) for call in calls if call.args}
+    stars = [node for node in ast.walk(tree) if isinstance(node, ast.Starred)]
+    assert not [star.lineno for star in stars if id(star) not in in_calls]
+    doubled = [key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys]
+    assert None not in doubled, "** in a dict is new too"
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     assert not [f.name for f in functions if f.args.kwonlyargs or f.returns or any(a.annotation for a in f.args.args)]
     imported = {name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names}
@@ -156,7 +249,7 @@ def course(start, tmp_path, monkeypatch):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("published")
     monkeypatch.setattr(start, "ROOT", str(folder))
-    monkeypatch.setattr(start, "python_limits", lambda: (11, 15))
+    monkeypatch.setattr(start, "python_limits", lambda: (11, 16))
     return folder
 
 
@@ -276,12 +369,142 @@ def test_where_an_environment_keeps_its_python(start):
     assert Path(start.python_in("e", windows=False)) == Path("e", "bin", "python")
 
 
-def test_the_pip_command(start, monkeypatch):
-    plain = ["p", "-m", "pip", "--disable-pip-version-check", "install", "-c", "c.txt", "-e", ".[test]"]
-    assert start.pip_install("p", "c.txt") == plain
-    monkeypatch.setenv("COURSE_TORCH", "cpu")
-    extra = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
-    assert start.pip_install("p", "c.txt") == plain + extra
+@pytest.mark.skipif(shutil.which("python2.7") is None, reason="needs a Python 2.7")
+def test_a_real_python_2_reads_the_file_and_says_what_is_wrong(tmp_path):
+    run = subprocess.run([shutil.which("python2.7"), ROOT / "start.py", "lab"], capture_output=True, text=True, env={})
+    if "pyenv" in run.stderr:
+        pytest.skip("python2.7 is the name of a Python that is not there")
+    assert run.returncode == 1
+    assert "This is a 64-bit Python 2.7; the course needs" in run.stderr
+
+
+# --- which build of torch -------------------------------------------------------------------------------------------
+
+PYTORCH = "https://download.pytorch.org/whl/"
+
+
+@pytest.mark.parametrize(
+    ("system", "driver", "asked", "before", "index"),
+    [
+        ("linux", False, None, None, PYTORCH + "cpu"),
+        ("linux", True, None, None, None),
+        ("darwin", False, None, None, None),
+        ("win32", False, None, None, None),
+        ("win32", False, "cu130", None, PYTORCH + "cu130"),
+        ("linux", False, "pypi", None, None),
+        ("linux", True, "cpu", None, PYTORCH + "cpu"),
+        ("linux", False, "https://mirror.example/whl/cpu/", None, "https://mirror.example/whl/cpu/"),
+        ("linux", False, None, "pypi", None),  # an environment that has PyPI's torch keeps it
+        ("linux", True, None, PYTORCH + "cu130", PYTORCH + "cu130"),
+        ("linux", False, "cpu", "pypi", PYTORCH + "cpu"),
+    ],
+)
+def test_which_index_torch_comes_from(start, monkeypatch, system, driver, asked, before, index):
+    monkeypatch.setattr(start.sys, "platform", system)
+    monkeypatch.setattr(start, "has_nvidia_driver", lambda: driver)
+    monkeypatch.setattr(start, "answers", lambda index: True)
+    if asked:
+        monkeypatch.setenv("COURSE_TORCH", asked)
+    assert start.torch_index(before) == index
+
+
+def test_an_nvidia_driver_is_seen_by_its_file_or_its_program(start, monkeypatch):
+    monkeypatch.setattr(start.os.path, "exists", lambda path: path == "/proc/driver/nvidia/version")
+    monkeypatch.setattr(start.shutil, "which", lambda name: None)
+    assert start.has_nvidia_driver()
+    monkeypatch.setattr(start.os.path, "exists", lambda path: False)
+    assert not start.has_nvidia_driver()
+    monkeypatch.setattr(start.shutil, "which", lambda name: "/usr/lib/wsl/lib/nvidia-smi")
+    assert start.has_nvidia_driver()
+
+
+PINS = """# a comment
+torch-geometric==1
+torch==2.14.1; python_version < "3.15"
+torch==2.15.0; python_version >= "3.15"  # not run
+torchvision==0.29.1
+torchvision-extra==2
+"""
+
+
+@pytest.mark.parametrize(
+    ("system", "index", "build"),
+    [
+        ("linux", PYTORCH + "cpu", "+cpu"),
+        ("linux", "https://mirror.example/pytorch-wheels/cu130/", "+cu130"),
+        ("win32", PYTORCH + "cu130", "+cu130"),
+        ("darwin", PYTORCH + "cpu", ""),
+        ("linux", "https://packages.my-school.example/simple", ""),
+    ],
+)
+def test_torch_is_asked_for_alone_and_by_its_build(start, monkeypatch, system, index, build):
+    monkeypatch.setattr(start.sys, "platform", system)
+    command = start.torch_alone("p", PINS, index)
+    assert command[:5] == ["p", "-m", "pip", "--disable-pip-version-check", "install"]
+    assert command[5:8] == ["--no-deps", "--index-url", index]
+    wanted = [f'torch==2.14.1{build}; python_version < "3.15"', f'torch==2.15.0{build}; python_version >= "3.15"']
+    assert command[8:] == [*wanted, "torchvision==0.29.1" + build]
+    assert all(Requirement(word) for word in command[8:])
+
+
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory):
+    """Indexes of every temper, and one that stands in for PyPI: (address, what was asked for)."""
+    folder = tmp_path_factory.mktemp("indexes")
+    for name, version in (("torch", "2.14.1+cpu"), ("torchvision", "0.29.1+cpu")):
+        package_index.wheel(folder / "good" / "whl" / "cpu" / name, name, version)
+        package_index.wheel(folder / "flat" / "whl" / "cpu", name, version)
+    package_index.wheel(folder / "behind" / "whl" / "cpu" / "torch", "torch", "2.13.0+cpu")
+    package_index.wheel(folder / "pypi" / "torch", "torch", "2.14.1")
+    package_index.wheel(folder / "pypi" / "torchvision", "torchvision", "0.29.1")
+    with package_index.served(folder) as (address, asked):
+        yield address, asked
+
+
+def index_of(address, temper):
+    return "http://127.0.0.1:9/whl/cpu" if temper == "refused" else f"{address}/{temper}/whl/cpu"
+
+
+@pytest.mark.parametrize("temper", package_index.TEMPERS)
+def test_an_index_is_looked_at_before_pip_is_sent_there(start, indexes, temper):
+    began = time.monotonic()
+    assert start.answers(index_of(indexes[0], temper), seconds=1) == (temper in ("good", "behind"))
+    assert time.monotonic() - began < 30, "it does not wait for an index that hangs"
+
+
+@pytest.mark.parametrize("address", ["no address", "https://name.invalid/whl/cpu", "file:///nowhere"])
+def test_an_address_that_is_none_does_not_answer(start, address):
+    assert not start.answers(address, seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("temper", "torch", "reached"),
+    [("good", "2.14.1+cpu", True), ("behind", "2.14.1", False), ("login", "2.14.1", False)],
+)
+def test_the_course_is_installed_whatever_the_index_does(tiny, indexes, temper, torch, reached):
+    address, asked = indexes
+    needs = "Name: tiny\\nVersion: 1\\nRequires-Dist: torch\\nRequires-Dist: torchvision"
+    (tiny / "tiny_build.py").write_text(TINY_BUILD.replace("Name: tiny\\nVersion: 1", needs))
+    (tiny / "constraints.txt").write_text('torch==2.14.1; python_version < "4"\ntorchvision==0.29.1\n')
+    pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"{address}/pypi", "PIP_EXTRA_INDEX_URL": ""}
+    show = "from importlib.metadata import version as v; print(v('torch'), v('torchvision'), v('tiny'))"
+    asked.clear()
+    code, out, err = finish(call(tiny, "run", "-c", show, COURSE_TORCH=index_of(address, temper), **pip))
+    assert code == 0, err
+    assert out.splitlines()[-1] == f"{torch} {torch.replace('2.14.1', '0.29.1')} 1"
+    assert ("does not answer in time, or does not have" in err) == (not reached)
+    if reached:
+        assert not [path for path in asked if path.startswith("/pypi") and path.endswith(".whl")], "torch came once"
+    assert {path.split("/")[4] for path in asked if path.startswith(f"/{temper}")} <= {"torch", "torchvision"}
+    # The choice is remembered: after a change the same build is looked for, without the variable.
+    stamp = json.loads((tiny / ".venv" / "course-stamp.json").read_text())
+    assert stamp["torch"] == (index_of(address, temper) if reached else "pypi")
+    assert finish(call(tiny, "run", "-c", show, **pip))[2] == "", "and nothing is installed again"
+
+
+def test_the_pip_command(start):
+    plain = ["p", "-m", "pip", "--disable-pip-version-check", "install", "-e", ".[test]"]
+    assert start.pip_install("p", "-e", ".[test]") == plain
 
 
 def test_the_floors_are_those_of_pyproject(start):
@@ -307,6 +530,9 @@ def test_when_an_environment_is_kept(start, tmp_path):
     assert start.why_anew(str(folder), {}, {}) == "there is none yet"
     stamp = good(start, folder)
     assert start.read_stamp(str(folder)) == stamp
+    assert start.ready(stamp | {"torch": "pypi"}, stamp)
+    assert not start.ready(stamp | {"packages": "others"}, stamp)
+    assert not start.ready({}, stamp)
     assert start.why_anew(str(folder), stamp, stamp) is None
     assert start.why_anew(str(folder), stamp, stamp | {"packages": "others"}) is None
     assert start.why_anew(str(folder), {}, stamp) == "an earlier installation did not finish"
@@ -330,12 +556,15 @@ def test_pins_and_pyproject_decide_what_is_wanted(start, monkeypatch):
     assert start.wanted_stamp("e", "a==1") != first
 
 
-@pytest.mark.parametrize(("build", "needed"), [("", 7 if sys.platform == "linux" else 2), ("cpu", 2)])
-def test_a_full_disk_is_seen_before_it_is_filled(start, tmp_path, monkeypatch, build, needed):
-    monkeypatch.setenv("COURSE_TORCH", build)
+@pytest.mark.parametrize(
+    ("system", "index", "needed"),
+    [("linux", None, 7), ("linux", PYTORCH + "cpu", 2), ("linux", PYTORCH + "cu130", 7), ("darwin", None, 2)],
+)
+def test_a_full_disk_is_seen_before_it_is_filled(start, tmp_path, monkeypatch, system, index, needed):
+    monkeypatch.setattr(start.sys, "platform", system)
     monkeypatch.setattr(start.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10e9, 9e9, 1e9))
     with pytest.raises(SystemExit) as stopped:
-        start.make_anew(str(tmp_path / "e"))
+        start.make_anew(str(tmp_path / "e"), index)
     assert f"needs about {needed} GB of disk space; 1.0 GB are free" in str(stopped.value)
 
 
@@ -350,7 +579,7 @@ backend-path = ["."]
 [project]
 name = "tiny"
 version = "1"
-requires-python = ">=3.11,<3.15"
+requires-python = ">=3.11,<3.16"
 dependencies = []
 
 [project.optional-dependencies]
@@ -394,7 +623,7 @@ def tiny(tmp_path):
 def call(folder, *arguments, **variables):
     """start.py run in a folder as a reader would, on a console that knows no Chinese."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
-    environment |= {"PYTHONIOENCODING": "cp1252", "TINY_SLOW": "", **variables}
+    environment |= {"PYTHONIOENCODING": "cp1252", "TINY_SLOW": "", "COURSE_TORCH": "pypi", **variables}
     return subprocess.Popen(
         [sys.executable, str(folder / "start.py"), *(arguments or ("run", "-c", "import tiny"))],
         env=environment,
@@ -537,7 +766,7 @@ def test_a_pip_configuration_is_respected(start, monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_USER", "1")
     monkeypatch.setattr(start.subprocess, "call", lambda command, env, **_: seen.update(env) or 0)
     with (tmp_path / "lock").open("w") as lock:
-        start.install(str(tmp_path), "", lock)
+        start.install(str(tmp_path), "", lock, None)
     assert seen["PIP_INDEX_URL"] == "https://mirror.example/simple"
     assert seen["PIP_USER"] == "0"
 

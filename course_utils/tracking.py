@@ -9,6 +9,7 @@ import re
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 from unittest import mock
 
 import numpy as np
@@ -48,7 +49,8 @@ class RunLogger:
     `writer` is the tensorboardX.SummaryWriter, for whatever else it can log.
 
     Raises FileExistsError where the directory holds a run and `resume` was not asked for, and where another logger
-    has it open, in this process or in another one; OSError, at the next value or at `close`, when the disk is full.
+    has it open, in this process or in another one; OSError, at the next value or at `close`, when the disk is full or
+    the log was deleted.
     """
 
     def __init__(self, run_dir: Path | str, *, resume: bool = False, purge_step: int | None = None):
@@ -92,7 +94,7 @@ class RunLogger:
         """
         for tag in values:
             self._check(tag, step)
-        parts = [Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()]
+        parts = [Summary.Value(tag=tag, simple_value=_number(tag, value)) for tag, value in values.items()]
         self.writer.file_writer.add_summary(Summary(value=parts), step)
         self.last_step |= dict.fromkeys(values, step)
 
@@ -150,9 +152,9 @@ class RunLogger:
         It goes into this run itself, where SummaryWriter.add_hparams would make one more, named by the time. The
         metrics become scalars hparams/NAME. TensorBoard then finds the columns by looking at all runs; add_hparams
         would also write a list of them, of which TensorBoard heeds one run's alone, so that others' columns are lost.
+        What is neither True or False nor one number, an array for instance, is entered as text.
         """
-        plain = {name: value.item() if hasattr(value, "item") else value for name, value in hparams.items()}
-        chosen = {name: value if isinstance(value, int | float) else _text(value) for name, value in plain.items()}
+        chosen = {str(name): _plain(value) for name, value in hparams.items()}
         results = {f"hparams/{name}": value for name, value in metrics.items()}
         self.log_scalars(results, max(self.last_step.values(), default=0))
         for summary in hparams_summaries(chosen, results)[1:]:  # the first is that list
@@ -180,7 +182,7 @@ class RunLogger:
         """Raise ValueError where TensorBoard would not show a value under this tag and at this step."""
         if self.closed:
             raise ValueError(f"The logger of {self.run_dir.name} is closed; RunLogger(..., resume=True) goes on.")
-        self._check_thread()
+        self._check_log()
         if not isinstance(step, int | np.integer) or step < 0:
             raise ValueError(f"A step must be a whole number from 0, not {step!r}: TensorBoard knows no others.")
         if tag not in self.last_step and not re.fullmatch(r"[-\w.][-\w./]*", tag):
@@ -194,10 +196,20 @@ class RunLogger:
                 "every call of fit a directory of its own."
             )
 
-    def _check_thread(self) -> None:
-        """Raise OSError where the thread that writes has ended."""
-        if not self.writer.file_writer.event_writer._worker.is_alive():
+    def _check_log(self) -> None:
+        """Raise OSError where the thread that writes has ended, or where nobody will find what it writes."""
+        events = self.writer.file_writer.event_writer
+        if not events._worker.is_alive():
             raise self._give_up()
+        if _is_deleted(events._ev_writer._py_recordio_writer._writer):
+            self.closed = True
+            with contextlib.suppress(OSError):
+                self.writer.close()  # ends the thread
+            self._unlock()
+            raise OSError(
+                f"The log of {self.run_dir.name} was deleted while it was being written: what this logger had written "
+                "is lost. Log the run again, in a directory of its own, and delete only runs whose logger is closed."
+            )
 
     def _give_up(self) -> OSError:
         """Let go of a log that can no longer be written; returns the error that says so."""
@@ -223,7 +235,7 @@ class RunLogger:
     def close(self) -> None:
         """Write what is still waiting. Only now is everything sure to be in the file: flush() alone does not do it."""
         if not self.closed:
-            self._check_thread()
+            self._check_log()
             self.closed = True
             try:
                 self.writer.close()
@@ -249,9 +261,35 @@ def _never_wait_in_vain(events: EventFileWriter) -> None:
     events.add_event = add_event
 
 
+def _is_deleted(file: BinaryIO) -> bool:
+    """Whether an open file has lost its last name: what is written to it then vanishes, and nothing says so."""
+    try:
+        return os.fstat(file.fileno()).st_nlink == 0
+    except OSError:  # deleted by another machine, on a disk that both share
+        return True
+
+
+def _number(tag: str, value: float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        error.add_note(f"This is the value of {tag!r}, which must be one number.")
+        raise
+
+
+def _plain(value: object) -> bool | float | str:
+    """A hyper-parameter as it can be entered: a number that a double holds as it is, or text."""
+    if hasattr(value, "item"):
+        try:
+            value = value.item()
+        except (TypeError, ValueError, RuntimeError):  # several numbers
+            value = " ".join(str(value).split())
+    return value if isinstance(value, float) or isinstance(value, int) and abs(value) <= 2**53 else _text(value)
+
+
 def _text(value: object) -> str:
     """A value as text; a path loses what tells of the machine. A word stays, be it the name of a user."""
-    text = str(value)
+    text = str(value).encode("utf-8", "backslashreplace").decode()  # a file's name may hold bytes that are no letters
     return clean(text) if "/" in text or "\\" in text else text
 
 

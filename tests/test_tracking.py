@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -30,6 +31,7 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 
 from course_utils import tracking
 from course_utils.board import serve
+from course_utils.commands.runs import read_run
 from course_utils.events import read_events
 from course_utils.pocket import TinyResNet, pocket_input_spec
 from course_utils.tracking import RunLogger, fresh_run_dir, read_scalars
@@ -590,6 +592,47 @@ def test_what_pytorchs_and_tensorboards_own_writers_write_is_read(tmp_path):
             assert found[tag].values.tolist() == [0, 0.125, 0.25] and found[tag].steps.tolist() == [0, 1, 2]
 
 
+# --- a log that is deleted while it is open ---------------------------------------------------------------------------
+
+
+def delete_log(run_dir, what):
+    if what == "the file":
+        (file,) = run_dir.iterdir()
+        file.unlink()
+    else:
+        shutil.rmtree(run_dir)
+    if what == "the directory, made again":
+        run_dir.mkdir()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+@pytest.mark.parametrize("what", ["the directory", "the directory, made again", "the file"])
+@pytest.mark.parametrize("noticed", ["at the next value", "at close"])
+def test_a_log_that_is_deleted_while_it_is_open_is_told_of(tmp_path, what, noticed):
+    logger = RunLogger(tmp_path / "run")
+    log(logger, [1])
+    delete_log(tmp_path / "run", what)
+    thread = logger.writer.file_writer.event_writer._worker
+    with pytest.raises(OSError, match=r"The log of run was deleted .*: what this logger had written is lost"):
+        logger.close() if noticed == "at close" else log(logger, [2])
+    assert not thread.is_alive()
+    logger.close()
+    with pytest.raises(ValueError, match="The logger of run is closed"):
+        log(logger, [3])
+    with RunLogger(tmp_path / "run") as logger:
+        log(logger, [1])
+    assert steps_and_values(tmp_path / "run") == [1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows renames no directory in which a file is open")
+def test_a_run_that_is_renamed_while_it_is_open_loses_nothing(tmp_path):
+    with RunLogger(tmp_path / "run") as logger:
+        log(logger, [1])
+        (tmp_path / "run").rename(tmp_path / "other")
+        log(logger, [2])
+    assert steps_and_values(tmp_path / "other") == [1, 2]
+
+
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
@@ -733,6 +776,33 @@ def test_the_hparams_page_has_one_row_a_run_and_every_column(boards):
             metric["value"] for row in found for metric in row["metricValues"] if "accuracy" in str(metric["name"])
         ]
         assert values == [0.75, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("value", "entered"),
+    [
+        (0.5, 0.5), (3, 3), (True, True), (np.float32(0.5), 0.5), (np.array([2]), 2), (torch.tensor(True), True),
+        (torch.tensor([1.0, 5.0]), "tensor([1., 5.])"), (np.array([[1.0, 5.0], [2.0, 3.0]]), "[[1. 5.] [2. 3.]]"),
+        (torch.empty(2, device="meta"), "tensor(..., device='meta', size=(2,))"), (torch.float16, "torch.float16"),
+        (np.array([]), "[]"), (2**53, 2**53), (2**70, str(2**70)), (-(2**64), str(-(2**64))), (1j, "1j"),
+        (np.complex64(1j), "1j"), ("Adam", "Adam"), (None, "None"), ([1, 2], "[1, 2]"), ({"a": 1}, "{'a': 1}"),
+        (np.str_("SGD"), "SGD"), ("caf\udce9", "caf\\udce9"), (b"x", "b'x'"), (float("inf"), float("inf")),
+    ],
+)  # fmt: skip
+def test_a_hyper_parameter_of_any_kind_is_entered_as_a_number_or_as_text(tmp_path, value, entered):
+    with RunLogger(tmp_path / "run") as logger:
+        logger.log_hparams({"chosen": value, 7: 0.5}, {"accuracy": 0.5})
+    assert read_run(tmp_path / "run", "run").hparams == {"7": 0.5, "chosen": entered}
+
+
+def test_a_value_that_is_not_one_number_is_named(tmp_path):
+    with RunLogger(tmp_path / "run") as logger:
+        for value in (torch.ones(2), np.ones(2), [1.0], "x", 2**2000):
+            with pytest.raises((TypeError, ValueError, RuntimeError, OverflowError)) as error:
+                logger.log_scalars({"loss": 1.0, "accuracy": value}, 0)
+            assert error.value.__notes__ == ["This is the value of 'accuracy', which must be one number."]
+        logger.log_scalars({"loss": 1.0}, 0)
+    assert list(read_scalars(tmp_path / "run")) == ["loss"]
 
 
 def test_the_configuration_is_a_table_on_the_text_page(boards):

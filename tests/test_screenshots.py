@@ -127,6 +127,11 @@ def test_one_alone_can_be_taken(stand_in, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["graph.png"]
 
 
+def test_a_view_without_its_run_is_told_and_what_the_video_needs(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run 04_tensorboardx/tour/video .*pip install moviepy"):
+        screenshots.take(None, screenshots.VIEWS["video"], tmp_path)
+
+
 def test_a_notebook_that_does_not_run_through_is_told(tmp_path, monkeypatch):
     cell = nbformat.v4.new_code_cell("raise RuntimeError('the run is broken')")
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "broken.ipynb")

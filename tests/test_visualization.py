@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -24,6 +25,7 @@ from course_utils.tracking import read_scalars
 from course_utils.training import fit
 
 OPTIONAL = ("soundfile", "moviepy", "onnx", "onnxscript")
+NOTEBOOKS = sorted(path.name for path in (Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 METHODS = [name for name, _ in inspect.getmembers(SummaryWriter, inspect.isfunction) if not name.startswith("_")]
 
 
@@ -45,7 +47,8 @@ def text_of(notebook, kind):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_of_the_writer_is_called(notebook, method):
-    if method in ("add_openvino_graph", "flush", "close"):  # needs a network in Intel's format; calls that `with` makes
+    # One needs a network in Intel's format, one writes a wrong time, and two are calls that `with` makes.
+    if method in ("add_openvino_graph", "use_metadata", "flush", "close"):
         assert f"`{method}" in text_of(notebook, "markdown")
     else:
         assert re.search(rf"writer\.{method}\(", text_of(notebook, "code"))
@@ -108,13 +111,46 @@ def test_one_missing_package_costs_its_own_view_alone(run_views, tmp_path, monke
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"training", "audio", "onnx_graph"}
 
 
-def test_with_the_packages_every_view_is_in_the_files(run_views, trained):
-    assert "Left out" not in run_views()
+def test_with_the_packages_the_views_are_in_the_files(run_views, trained):
+    printed = run_views()
+    assert "ONNX graph" not in printed and "audio" not in printed
     events = trained["events"]
     assert sorted(events("audio").Tags()["audio"]) == ["loss_as_sound/pretrained", "loss_as_sound/scratch"]
-    assert events("video").Images("confusion/by_epoch")[0].encoded_image_string.startswith(b"GIF8")
     operations = [node.op for node in events("onnx_graph").Graph().node]
     assert operations.count("Conv") == 12 and not [op for op in operations if "Norm" in op]
+
+
+def test_with_moviepy_the_film_is_in_the_file(run_views, trained):
+    pytest.importorskip("moviepy", reason="the course does not install it, since it forbids Pillow 12 and newer")
+    assert "GIF: " in run_views()
+    assert trained["events"]("video").Images("confusion/by_epoch")[0].encoded_image_string.startswith(b"GIF8")
+
+
+# --- the time of an event ---------------------------------------------------------------------------------------------
+
+
+def test_the_histograms_of_the_notebook_carry_the_time_at_which_they_were_written(notebook, trained, tmp_path):
+    (source,) = [c.source for c in notebook.cells if c.cell_type == "code" and 'RUNS / "histograms") as' in c.source]
+    begun = time.time()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(trained, "RUNS", tmp_path)
+        exec(source, trained)
+        stored = trained["events"]("histograms")
+    histograms = [event for tag in stored.Tags()["histograms"] for event in stored.Histograms(tag)]
+    assert {event.step for event in histograms} == set(trained["kept"])
+    assert all(begun - 1 < event.wall_time < time.time() + 1 for event in histograms)
+
+
+def test_use_metadata_writes_the_year_1970_as_the_notebook_says(tmp_path):
+    with SummaryWriter(str(tmp_path)) as writer, writer.use_metadata(global_step=3):
+        writer.add_scalar("loss", 1.0)
+    run = read_scalars(tmp_path)["loss"]
+    assert (run.steps.tolist(), run.wall_times.tolist()) == ([3], [0.0])
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_notebook_calls_it(root, name):
+    assert "use_metadata(" not in text_of(nbformat.read(root / "notebooks" / name, as_version=4), "code")
 
 
 # --- what it says of places -----------------------------------------------------------------------------------------

@@ -185,7 +185,13 @@ def run_notebooks(folder: Path, wanted: set[str]) -> Path:
 
 
 def take(chromium: Browser, view: View, runs: Path) -> bytes:
-    """The page as a PNG file. Raises playwright's Error or ValueError where it does not show what it is to show."""
+    """The page as a PNG file.
+
+    Raises FileNotFoundError where there are no such runs, playwright's Error or ValueError where the page does not show
+    what it is to show.
+    """
+    if not (runs / view.runs).is_dir():
+        raise FileNotFoundError(f"there is no run {view.runs} (that of the video needs python -m pip install moviepy)")
     page = chromium.new_page(
         viewport={"width": WIDTH, "height": view.height}, device_scale_factor=SCALE, reduced_motion="reduce"
     )

@@ -154,12 +154,12 @@ ROWS: dict[str, Sequence[Printed | Stored]] = {
     "06_text_fine_tuning": (
         Printed("TF-IDF on new modules", r"new modules N%", "between", r"N < by_module < N"),
         text("full", "pretrained, all layers", 20, r"abs\(value - stored\[recipe\]\[20\]\[0\]\) < N"),
-        text("full", "pretrained, all layers", 80),
+        text("full at its own rate", "pretrained, all layers, at 5e-3", 80),
         text("tf-idf", "TF-IDF, no network", 80),
     ),
     "07_recommender_fine_tuning": (
         Stored("share of new songs, as pretrained", "recommender_adapt", dict(method="as pretrained"), "new_share"),
-        Stored("share of new songs, all layers", "recommender_adapt", dict(method="full"), "new_share"),
+        Stored("share of new songs, all layers on the news alone", "recommender_adapt", dict(method="full"), "new_share"),
         Stored("songs shown to anybody, round 1", "recommender_loop", dict(explore=0, step=0), "coverage"),
         Stored("songs shown to anybody, round 7", "recommender_loop", dict(explore=0, step=6), "coverage"),
     ),

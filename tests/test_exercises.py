@@ -167,6 +167,72 @@ def test_its_notebook_asks_it_word_for_word(notebook, root):
 # --- what students write: the question, their code, and words of the reply ------------------------------------------
 
 KNOWN = [
+    (
+        "environment.q1",
+        "def answer(v, f):\n    one, two = (x.split('+')[0].split('.') for x in (v, f))\n"
+        "    return [int(x) for x in one[:2]] >= [int(x) for x in two[:2]]",
+        ["first two numbers alone", "2.6.5"],
+    ),
+    ("loss.q1", "import math\nanswer = -math.log(1 / 10)", ["right for ten classes"]),
+    (
+        "cnn.q1",
+        "import torch\n\n\ndef answer(p):\n    test = torch.isin(p, p.unique()[:3])\n"
+        "    return (~test).nonzero(), test.nonzero()",
+        ["`.flatten()`", "(N, 1)"],
+    ),
+    (
+        "cnn.q1",
+        "import numpy as np\nanswer = lambda p: (np.argwhere(p.numpy() > 2), np.argwhere(p.numpy() < 3))",
+        ["`np.argwhere`"],
+    ),
+    ("cnn.q1", "answer = lambda p: (p[p > 2], p[p <= 2])", ["numbers of patients"]),
+    (
+        "cnn.q5",
+        "import torch\n\n\ndef answer(m):\n    head = {*m.fc.parameters()}\n"
+        "    rest = [p for p in m.parameters() if p not in head]\n"
+        "    return torch.optim.Adam([{'params': [*head], 'lr': 1e-2}, {'params': rest}], lr=1e-3)",
+        ["Adam, and AdamW is asked for"],
+    ),
+    (
+        "cnn.q6",
+        "from torch import nn\nfrom course_utils.models import build_classifier\n"
+        "answer = build_classifier('tiny_resnet', 10, weights='DEFAULT')\n"
+        "answer.fc = nn.Sequential(answer.fc, nn.ReLU())",
+        ["one more function", "of both signs"],
+    ),
+    (
+        "cnn.q6",
+        "from torch import nn\nfrom course_utils.models import build_classifier\n"
+        "answer = nn.Sequential(build_classifier('tiny_resnet', 10, weights='DEFAULT'), nn.Sigmoid())",
+        ["a sigmoid or a ReLU"],
+    ),
+    ("own_pictures.q1", "import numpy as np\nanswer = lambda pixels: np.round(pixels / 257)", ["still float64"]),
+    (
+        "logging_traps.q5",
+        "from tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n    step = 0\n"
+        "    with SummaryWriter(folder) as w:\n        for losses, g in epochs:\n            for x in losses:\n"
+        "                step += 1\n                w.add_scalar('loss/train', x, step)\n"
+        "            if g is not None and not g.isnan().all():\n"
+        "                w.add_histogram('gradient', g[~g.isnan()], step)",
+        ["Infinity is left in"],
+    ),
+    ("tensorboard.q1", "answer = 3", ["counted from 0"]),
+    ("tensorboard.q1", "answer = 3 * 4", ["the next value is the lowest"]),
+    (
+        "tensorboard.q3",
+        "def answer(writer, model, step):\n    with writer.use_metadata(global_step=step):\n"
+        "        for name, p in model.named_parameters():\n            if p.grad is not None:\n"
+        "                writer.add_histogram(f'gradients/{name}', p.grad)",
+        ["the year 1970", "Pass the step to each call"],
+    ),
+    (
+        "tensorboard.q5",
+        "def answer(writer, curves, steps):\n    m, s = curves.mean(0), curves.std(0)\n"
+        "    tags = ['accuracy/mean', 'accuracy/lower', 'accuracy/upper']\n    for i, step in enumerate(steps):\n"
+        "        for tag, v in zip(tags, (m, m - s, m + s)):\n            writer.add_scalar(tag, v[i], step)\n"
+        "        writer.add_custom_scalars_marginchart(tags)",
+        ["3 layouts in all", "behind the loop"],
+    ),
     ("start.q1", "answer = 50 // 16 * 12", ["drop_last", "fourth batch"]),
     ("start.q1", "answer = 50 / 16 * 12", ["no eighth of a batch"]),
     ("environment.q1", "answer = lambda version, floor: not version < floor", ["character by character"]),
@@ -347,9 +413,9 @@ KNOWN = [
     ("tensorboard.q1", "import torch\nanswer = torch.tensor(24.0)", ["smoothed"]),
     (
         "tensorboard.q2",
-        "answer = dict(a='add_figure', b='add_scalar', c='add_image', d='add_pr_curve_raw', e='add_hparams', "
+        "answer = dict(a='add_figure', b='add_scalar', c='add_image', d='add_scalar', e='add_hparams', "
         "f='add_mesh').get",
-        ["question b", "spike at 0"],
+        ["question d", "one threshold"],
     ),
     ("tensorboard.q2", "def answer(x):\n    return 'add_scalar'", ["a scalar for everything"]),
     (
@@ -728,6 +794,114 @@ KNOWN = [
 
 # Wrong in a way that no catalogue holds: the reply says what differs.
 UNKNOWN = [
+    ("loss.q1", "answer = 3.62", ["too large"]),
+    ("loss.q1", "answer = 3.6", ["too small"]),
+    ("loss.q2", "import torch.nn.functional as F\nanswer = F.binary_cross_entropy", ["without PyTorch's `binary_cr"]),
+    ("loss.q2", "from torch import nn\nanswer = nn.BCELoss()", ["result is right", "`binary_cross_entropy`"]),
+    (
+        "loss.q2",
+        "import torch\nfrom torch.nn.functional import binary_cross_entropy_with_logits as loss\n"
+        "answer = lambda p, y: loss(torch.logit(p), y)",
+        ["`binary_cross_entropy_with_logits`"],
+    ),
+    (
+        "loss.q3",
+        "import torch\nimport torch.nn.functional as F\n\n\ndef answer(z, k):\n    z = z.clone().requires_grad_()\n"
+        "    F.cross_entropy(z[None], torch.tensor([k])).backward()\n    return z.grad",
+        ["without PyTorch's `backward`"],
+    ),
+    ("loss.q3", "import torch\nanswer = lambda z, k: torch.func.grad(lambda v: -v.log_softmax(0)[k])(z)", ["`grad`"]),
+    ("loss.q4", "import torch\nanswer = lambda z: torch.special.log_softmax(z, dim=1)", ["`log_softmax`"]),
+    ("loss.q4", "answer = lambda z: z - z.logsumexp(1, keepdim=True)", ["without PyTorch's `logsumexp`"]),
+    (
+        "loss.q5",
+        "import torch.nn.functional as F\nanswer = lambda z, y: F.cross_entropy(z, y[:, 0])",
+        ["Float", "`.long()` makes them"],
+    ),
+    (
+        "loss.q5",
+        "import torch.nn.functional as F\n\n\ndef answer(z, y):\n    truth = F.one_hot(y[:, 0], z.shape[1])\n"
+        "    return F.cross_entropy(z, truth.float())",
+        ["`.long()` makes them", "`truth = "],
+    ),
+    (
+        "loss.q5",
+        "answer = lambda z, y: -z.log_softmax(1)[range(len(y)), y[:, 0]].mean()",
+        ["Indices are whole numbers"],
+    ),
+    (
+        "cnn.q1",
+        "answer = lambda p: ((p < 6).nonzero()[:, 0], (p > 7).nonzero()[:, 0])",
+        ["with 9 of 57", "2 of the ten"],
+    ),
+    ("cnn.q1", "answer = lambda p: ((p < 6).nonzero()[1:, 0], (p >= 6).nonzero()[:, 0])", ["incomplete, with 1 of 57"]),
+    ("cnn.q1", "answer = lambda p: (p < 4, (p > 3) & (p < 7), p > 6)", ["in 3 parts"]),
+    (
+        "cnn.q4",
+        "from torch import nn\n\n\ndef answer(model):\n    model.conv1.requires_grad_(False)\n"
+        "    model.bn1 = nn.Identity()",
+        ["taken out of the model", "bn1.running_var"],
+    ),
+    (
+        "cnn.q4",
+        "def answer(model):\n    model.conv1.requires_grad_(False)\n    model.bn1.requires_grad_(False)\n"
+        "    model.bn1.reset_running_stats()\n    model.bn1.train = lambda mode=True: model.bn1\n"
+        "    model.bn1.training = False",
+        ["What has moved", "bn1.running_mean"],
+    ),
+    ("cnn.q5", "import torch\nanswer = lambda m: torch.optim.SGD(m.parameters(), lr=1e-3)", ["type SGD", "type AdamW"]),
+    (
+        "cnn.q5",
+        "import torch\n\n\ndef answer(m):\n    rest = [*m.conv1.parameters(), *m.bn1.parameters()]\n"
+        "    return torch.optim.AdamW([{'params': m.fc.parameters(), 'lr': 1e-2}, {'params': rest, 'lr': 1e-3}])",
+        ["conv2.weight", "for a deeper model is not in it"],
+    ),
+    (
+        "cnn.q6",
+        "from course_utils.models import build_classifier\n"
+        "pretrained = build_classifier('tiny_resnet', 10, weights='DEFAULT')\n"
+        "answer = build_classifier('tiny_resnet', 10)\nanswer.conv1 = pretrained.conv1",
+        ["pretrained in part, but not in bn1.weight"],
+    ),
+    (
+        "cnn.q6",
+        "import torch\nfrom course_utils.models import build_classifier\n"
+        "answer = build_classifier('tiny_resnet', 10, weights='DEFAULT').train()\nanswer(torch.rand(3, 3, 32, 32))",
+        ["BatchNorm's statistics", "training mode"],
+    ),
+    (
+        "own_pictures.q1",
+        "answer = lambda pixels: pixels // 257",
+        ["The numbers are right", "uint16: it should be uint8"],
+    ),
+    ("own_pictures.q1", "answer = lambda pixels: (pixels // 257).astype(int)", ["int64"]),
+    ("own_pictures.q1", "answer = lambda pixels: (pixels // 257).tolist()", ["list: it should be uint8"]),
+    (
+        "tensorboard.q2",
+        "answer = dict(a='add_figure', b='add_histogram', c='add_image_with_boxes', d='add_pr_curve', e='add_hparams', "
+        "f='add_embedding').get",
+        ["question c", "boxes around things"],
+    ),
+    (
+        "tensorboard.q2",
+        "answer = dict(a='add_custom_scalars', b='add_histogram', c='add_images', d='add_pr_curve', e='add_hparams', "
+        "f='add_embedding').get",
+        ["question a", "charts of your own"],
+    ),
+    (
+        "tensorboard.q4",
+        "def answer(writer, logits, labels, digit, step):\n    p = logits.softmax(1)[:, digit]\n"
+        "    writer.add_pr_curve(f'digit/{digit}', labels == digit, p, step, num_thresholds=100)",
+        ["The number of thresholds", "`num_thresholds`", "127, as by default"],
+    ),
+    (
+        "tensorboard.q5",
+        "def answer(writer, curves, steps):\n    m, s = curves.mean(0), curves.std(0)\n"
+        "    tags = ['accuracy/mean', 'accuracy/lower', 'accuracy/upper']\n    for i, step in enumerate(steps):\n"
+        "        for tag, v in zip(tags, (m, m - s, m + s)):\n            writer.add_scalar(tag, v[i], step)\n"
+        "    writer.add_custom_scalars_marginchart(tags)\n    writer.add_custom_scalars_marginchart(tags)",
+        ["number of layouts", "it is 2"],
+    ),
     ("start.q1", "answer = 47", ["too small"]),
     ("start.q1", "answer = '48'", ["quotation marks"]),
     ("environment.q1", "answer = lambda v, f: 'yes'", ["the type str"]),
@@ -831,7 +1005,7 @@ UNKNOWN = [
         "f='add_embedding').get",
         ["question b", "how the network is wired"],
     ),
-    ("tensorboard.q2", "answer = lambda letter: 'confusion matrix'", ["question a", "not one of the methods"]),
+    ("tensorboard.q2", "answer = lambda letter: 'confusion matrix'", ["question a", "no method of `SummaryWriter`"]),
     (
         "tensorboard.q3",
         "def answer(writer, model, step):\n    for name, p in model.named_parameters():\n"
@@ -1010,6 +1184,339 @@ def test_each_question_is_tried_with_two_answers_of_either_kind():
 
 # Right in another way than the solution: the field's own functions, NumPy, loops, in place.
 OTHER_STYLES = [
+    ("environment.q1", "from packaging.version import Version\nanswer = lambda v, f: Version(v) >= Version(f)"),
+    (
+        "environment.q1",
+        "import re\nanswer = lambda v, f: [[int(n) for n in re.findall(r'\\d+', x)] for x in (v, f)] == "
+        "sorted([[int(n) for n in re.findall(r'\\d+', x)] for x in (v, f)], reverse=True)",
+    ),
+    (
+        "environment.q1",
+        "def answer(v, f):\n    v, f = v.split('+')[0].split('.'), f.split('.')\n    for a, b in zip(v, f):\n"
+        "        if int(a) != int(b):\n            return int(a) > int(b)\n    return len(v) >= len(f)",
+    ),
+    (
+        "environment.q1",
+        "import numpy as np\nanswer = lambda v, f: np.array([*map(int, v.split('+')[0].split('.'))]).tolist() >= "
+        "np.array([*map(int, f.split('.'))]).tolist()",
+    ),
+    ("environment.q1", "import torch\n\n\ndef answer(v, f):\n    return torch.torch_version.TorchVersion(v) >= f"),
+    ("loss.q1", "answer = 3.61"),
+    ("loss.q1", "answer = 3.611"),
+    ("loss.q1", "import numpy as np\nanswer = np.log(37)"),
+    ("loss.q1", "import torch\nanswer = torch.nn.functional.cross_entropy(torch.zeros(1, 37), torch.tensor([5]))"),
+    ("loss.q1", "import torch\nanswer = torch.zeros(37).logsumexp(0)"),
+    ("loss.q2", "import torch\nanswer = lambda p, y: -torch.where(y == 1, p, 1 - p).log().mean()"),
+    ("loss.q2", "import torch\nanswer = lambda p, y: -(torch.xlogy(y, p) + torch.xlogy(1 - y, 1 - p)).mean()"),
+    (
+        "loss.q2",
+        "import numpy as np\n\n\ndef answer(p, y):\n    p, y = p.numpy(), y.numpy()\n"
+        "    return -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))",
+    ),
+    (
+        "loss.q2",
+        "import torch\n\n\ndef answer(p, y):\n    total = 0\n    for a, b in zip(p, y):\n"
+        "        total -= torch.log(a if b else 1 - a)\n    return total / len(p)",
+    ),
+    ("loss.q2", "def answer(p, y):\n    q = 1 - p\n    q[y == 1] = p[y == 1]\n    return q.log_().neg().mean()"),
+    ("loss.q3", "import torch\nanswer = lambda z, k: z.softmax(-1) - torch.eye(len(z))[k]"),
+    (
+        "loss.q3",
+        "import torch\n\n\ndef answer(z, k):\n    with torch.no_grad():\n        p = z.exp() / z.exp().sum()\n"
+        "        p[k] -= 1\n        return p",
+    ),
+    (
+        "loss.q3",
+        "import numpy as np\n\n\ndef answer(z, k):\n    e = np.exp(z.numpy())\n    p = e / e.sum()\n    p[k] -= 1\n"
+        "    return p",
+    ),
+    (
+        "loss.q3",
+        "import torch\nimport torch.nn.functional as F\n"
+        "answer = lambda z, k: F.softmax(z, 0).sub(F.one_hot(torch.tensor(k), len(z)))",
+    ),
+    (
+        "loss.q3",
+        "import torch\nanswer = lambda z, k: torch.stack([q - int(i == k) for i, q in enumerate(z.softmax(0))])",
+    ),
+    (
+        "loss.q4",
+        "import torch\nanswer = lambda z: (z - z.amax(1, True)) - torch.log(torch.exp(z - z.amax(1, True)).sum(1, "
+        "True))",
+    ),
+    (
+        "loss.q4",
+        "import torch\n\n\ndef answer(z):\n    rows = []\n    for row in z:\n        row = row - row.max()\n"
+        "        rows.append(row - torch.log(torch.exp(row).sum()))\n    return torch.stack(rows)",
+    ),
+    (
+        "loss.q4",
+        "import numpy as np\n\n\ndef answer(z):\n    z = z.numpy() - z.numpy().max(1, keepdims=True)\n"
+        "    return z - np.log(np.exp(z).sum(1, keepdims=True))",
+    ),
+    (
+        "loss.q4",
+        "def answer(z):\n    z = z.clone()\n    z -= z.max(dim=-1).values[:, None]\n"
+        "    z -= z.exp().sum(-1)[:, None].log()\n    return z",
+    ),
+    (
+        "loss.q4",
+        "import torch\nfrom functools import reduce\nanswer = lambda z: z - reduce(torch.logaddexp, z.T)[:, None]",
+    ),
+    (
+        "cnn.q1",
+        "import numpy as np\nanswer = lambda p: (np.flatnonzero(p.numpy() < 7), np.flatnonzero(p.numpy() >= 7))",
+    ),
+    ("cnn.q1", "answer = lambda p: ([i for i, x in enumerate(p) if x > 2], [i for i, x in enumerate(p) if x <= 2])"),
+    ("cnn.q1", "answer = lambda p: ((p < 7).nonzero(as_tuple=True)[0], (p >= 7).nonzero(as_tuple=True)[0])"),
+    ("cnn.q1", "import torch\nanswer = lambda p: (torch.where(p % 3 > 0)[0], torch.where(p % 3 == 0)[0])"),
+    (
+        "cnn.q1",
+        "import numpy as np\nimport torch\n\n\ndef answer(p):\n"
+        "    known = np.random.default_rng(0).permutation(np.unique(p))\n"
+        "    test = np.isin(p, known[:3])\n"
+        "    return torch.from_numpy(np.where(~test)[0]), torch.from_numpy(np.where(test)[0])",
+    ),
+    (
+        "cnn.q4",
+        "def answer(model):\n    for part in (model.conv1, model.bn1):\n        for p in part.parameters():\n"
+        "            p.requires_grad = False\n    model.bn1.eval()\n    model.bn1.train = lambda mode=True: model.bn1",
+    ),
+    (
+        "cnn.q4",
+        "from torchvision.ops import FrozenBatchNorm2d\n\n\ndef answer(model):\n    model.conv1.requires_grad_(False)\n"
+        "    frozen = FrozenBatchNorm2d(4)\n    frozen.load_state_dict(model.bn1.state_dict())\n    model.bn1 = frozen",
+    ),
+    (
+        "cnn.q4",
+        "def answer(model):\n    train = model.train\n\n    def keep(mode=True):\n        train(mode)\n"
+        "        model.bn1.eval()\n"
+        "        return model\n\n    model.train = keep\n    for name, p in model.named_parameters():\n"
+        "        p.requires_grad_(name.startswith('fc'))\n    model.train()",
+    ),
+    (
+        "cnn.q4",
+        "def answer(model):\n    for name, p in model.named_parameters():\n        p.requires_grad = 'fc' in name\n"
+        "    model.bn1.register_forward_pre_hook(lambda module, inputs: module.eval() and None)",
+    ),
+    (
+        "cnn.q4",
+        "from torch import nn\n\n\nclass Frozen(nn.BatchNorm2d):\n    def train(self, mode=True):\n"
+        "        return super().train(False)\n\n\ndef answer(model):\n    model.conv1.requires_grad_(False)\n"
+        "    model.bn1.requires_grad_(False).__class__ = Frozen\n    model.bn1.eval()",
+    ),
+    (
+        "cnn.q5",
+        "import torch\n\n\ndef answer(m):\n"
+        "    o = torch.optim.AdamW([p for n, p in m.named_parameters() if 'fc' not in n], 1e-3)\n"
+        "    o.add_param_group({'params': list(m.fc.parameters()), 'lr': 1e-2})\n    return o",
+    ),
+    (
+        "cnn.q5",
+        "import torch\nanswer = lambda m: torch.optim.AdamW([{'params': [p], 'lr': 1e-2 if n[:3] == 'fc.' else 1e-3} "
+        "for n, p in m.named_parameters()])",
+    ),
+    (
+        "cnn.q5",
+        "import torch\n\n\ndef answer(m):\n    head = set(m.fc.parameters())\n"
+        "    rest = [p for p in m.parameters() if p not in head]\n"
+        "    return torch.optim.AdamW([{'params': list(head), 'lr': 0.01}, {'params': rest}], lr=0.001)",
+    ),
+    (
+        "cnn.q5",
+        "import torch\n\n\ndef answer(m):\n    parts = [{'params': part.parameters()} for part in m.children()]\n"
+        "    o = torch.optim.AdamW([part for part in parts if (part.update(params=[*part['params']]) or "
+        "part['params'])])\n"
+        "    for g in o.param_groups:\n        g['lr'] = 0.01 if g['params'][0] is m.fc.weight else 0.001\n"
+        "    return o",
+    ),
+    (
+        "cnn.q5",
+        "import torch\nfrom course_utils.models import parameter_groups\n"
+        "answer = lambda m: torch.optim.AdamW(parameter_groups(m, {'fc': 1e-2}, default_lr=1e-3), weight_decay=0.1)",
+    ),
+    (
+        "cnn.q6",
+        "from torch import nn\nfrom course_utils.models import build_classifier\n"
+        "answer = build_classifier('tiny_resnet', 37, weights='DEFAULT')\nanswer.fc = nn.Linear(128, 10)",
+    ),
+    (
+        "cnn.q6",
+        "from torch import nn\nfrom course_utils.models import build_classifier\n"
+        "body = build_classifier('tiny_resnet', 37, weights='DEFAULT')\nbody.fc = nn.Identity()\n"
+        "answer = nn.Sequential(body, nn.Linear(128, 10))",
+    ),
+    (
+        "cnn.q6",
+        "from torch import nn\nfrom course_utils.models import build_classifier\n"
+        "answer = build_classifier('tiny_resnet', 37, weights='DEFAULT').eval()\n"
+        "answer.fc = nn.Sequential(nn.Dropout(0.2), nn.Linear(128, 10))",
+    ),
+    (
+        "cnn.q6",
+        "from torch import nn\nfrom course_utils.models import build_classifier, freeze\n"
+        "answer = build_classifier('tiny_resnet', 10, weights='DEFAULT')\n"
+        "freeze(answer, [name for name, _ in answer.named_children() if name != 'fc'])",
+    ),
+    (
+        "cnn.q6",
+        "from torch import nn\nfrom course_utils.models import build_classifier\n"
+        "answer = build_classifier('tiny_resnet', 10, weights='DEFAULT')\nnn.init.zeros_(answer.fc.weight)\n"
+        "nn.init.zeros_(answer.fc.bias)",
+    ),
+    ("own_pictures.q1", "answer = lambda pixels: (pixels >> 8).astype('uint8')"),
+    ("own_pictures.q1", "import numpy as np\nanswer = lambda pixels: np.rint(pixels / 65535 * 255).astype(np.uint8)"),
+    (
+        "own_pictures.q1",
+        "import torch\nanswer = lambda x: (torch.from_numpy(x.astype('int32')) / 257).round().to(torch.uint8)",
+    ),
+    (
+        "own_pictures.q1",
+        "import numpy as np\n\n\ndef answer(pixels):\n    out = np.zeros(pixels.shape, dtype=np.uint8)\n"
+        "    for i, row in enumerate(pixels):\n        for j, pixel in enumerate(row):\n"
+        "            out[i, j] = round(pixel / 257)\n    return out",
+    ),
+    (
+        "own_pictures.q1",
+        "import numpy as np\nanswer = lambda x: np.interp(x, [0, 65535], [0, 255]).round().astype(np.uint8)",
+    ),
+    (
+        "logging_traps.q5",
+        "import numpy as np\nfrom torch.utils.tensorboard import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
+        "    w, step = SummaryWriter(folder), 0\n    for losses, g in epochs:\n"
+        "        for step, x in enumerate(losses, step + 1):\n"
+        "            w.add_scalar('loss/train', x, step)\n        g = np.array([] if g is None else g)\n"
+        "        if np.isfinite(g).any():\n            w.add_histogram('gradient', g[np.isfinite(g)], step)\n"
+        "    w.close()",
+    ),
+    (
+        "logging_traps.q5",
+        "from course_utils.tracking import RunLogger\n\n\ndef answer(folder, epochs):\n    step = 0\n"
+        "    with RunLogger(folder) as logger:\n        for losses, g in epochs:\n            for x in losses:\n"
+        "                step += 1\n"
+        "                logger.log_scalars({'loss/train': x}, step)\n"
+        "            g = [] if g is None else [v for v in g.tolist() if abs(v) < float('inf')]\n"
+        "            if g:\n                logger.writer.add_histogram('gradient', g, step)",
+    ),
+    *(
+        (
+            "tensorboard.q2",
+            "views = dict(a='add_figure', b='add_histogram', c='add_images', d='add_pr_curve', e='add_hparams', "
+            f"f='add_embedding')\nanswer = {{**views, {other}}}.get",
+        )
+        for other in (
+            "'a': 'add_video'",
+            "'b': 'add_scalar'",
+            "'e': 'add_custom_scalars_marginchart'",
+            "'a': 'add_figure()'",
+            "'c': 'writer.add_image(tag, image, step)'",
+            "'f': ' SummaryWriter.add_mesh'",
+        )
+    ),
+    (
+        "tensorboard.q3",
+        "import time\n\n\ndef answer(writer, model, step):\n"
+        "    with writer.use_metadata(global_step=step, walltime=time.time()):\n"
+        "        for n, p in model.named_parameters():\n"
+        "            if p.grad is not None:\n                writer.add_histogram(f'gradients/{n}', p.grad)",
+    ),
+    (
+        "tensorboard.q3",
+        "def answer(writer, model, step):\n    for n, p in model.named_parameters():\n        if p.requires_grad:\n"
+        "            writer.add_histogram('gradients/' + n, p.grad.numpy(), global_step=step, bins='auto')",
+    ),
+    (
+        "tensorboard.q3",
+        "def answer(writer, model, step):\n    found = {n: p.grad for n, p in model.named_parameters()}\n"
+        "    for n, g in found.items():\n        if g is not None:\n"
+        "            writer.add_histogram(f'gradients/{n}', g.flatten().tolist(), step)",
+    ),
+    (
+        "tensorboard.q3",
+        "import numpy as np\n\n\ndef answer(writer, model, step):\n    for n, p in model.named_parameters():\n"
+        "        if p.grad is None:\n            continue\n        g = p.grad.numpy().ravel()\n"
+        "        counts, edges = np.histogram(g, 9)\n"
+        "        writer.add_histogram_raw(f'gradients/{n}', g.min(), g.max(), g.size, g.sum(), (g**2).sum(), "
+        "edges[1:].tolist(), "
+        "counts.tolist(), step)",
+    ),
+    (
+        "tensorboard.q3",
+        "def answer(writer, model, step):\n    for part, layer in model.named_children():\n"
+        "        for name, p in layer.named_parameters():\n            try:\n"
+        "                writer.add_histogram(f'gradients/{part}.{name}', p.grad.detach(), step)\n"
+        "            except AttributeError:\n                pass",
+    ),
+    (
+        "tensorboard.q4",
+        "def answer(writer, logits, labels, digit, step):\n"
+        "    writer.add_pr_curve(f'digit/{digit}', (labels == digit).int(), logits.softmax(-1)[:, digit], "
+        "global_step=step)",
+    ),
+    (
+        "tensorboard.q4",
+        "import numpy as np\n\n\ndef answer(writer, logits, labels, digit, step):\n    e = np.exp(logits.numpy())\n"
+        "    p = e / e.sum(1, keepdims=True)\n"
+        "    writer.add_pr_curve('digit/%d' % digit, labels.numpy() == digit, p[:, digit], step)",
+    ),
+    (
+        "tensorboard.q4",
+        "def answer(writer, logits, labels, digit, step):\n    p = [row.softmax(0)[digit].item() for row in logits]\n"
+        "    writer.add_pr_curve(f'digit/{digit}', [int(y == digit) for y in labels], p, step)",
+    ),
+    (
+        "tensorboard.q4",
+        "import torch.nn.functional as F\n\n\ndef answer(writer, logits, labels, digit, step):\n"
+        "    p = F.log_softmax(logits, 1).exp()[:, digit]\n"
+        "    writer.add_pr_curve(f'digit/{digit}', labels.eq(digit), p, step, 127)",
+    ),
+    (
+        "tensorboard.q4",
+        "import torch.nn.functional as F\n\n\ndef answer(writer, logits, labels, digit, step):\n"
+        "    writer.add_pr_curve(f'digit/{digit}', F.one_hot(labels)[:, digit], F.softmax(logits, 1)[:, digit], step)",
+    ),
+    (
+        "tensorboard.q5",
+        "def answer(writer, curves, steps):\n    m, s = curves.mean(0), curves.std(0)\n"
+        "    tags = ['accuracy/mean', 'accuracy/lower', 'accuracy/upper']\n"
+        "    writer.add_custom_scalars_marginchart(tags, category='seeds', title='band')\n"
+        "    for tag, values in zip(tags, (m, m - s, m + s)):\n        for step, v in zip(steps, values.tolist()):\n"
+        "            writer.add_scalar(tag, v, step)",
+    ),
+    (
+        "tensorboard.q5",
+        "def answer(writer, curves, steps):\n    m, s = curves.mean(0), curves.std(0)\n"
+        "    bands = {'accuracy/mean': m, 'accuracy/lower': m - s, 'accuracy/upper': m + s}\n"
+        "    for tag, values in bands.items():\n"
+        "        for step, v in zip(steps, values):\n            writer.add_scalar(tag, v, step)\n"
+        "    writer.add_custom_scalars({'seeds': {'band': ['Margin', list(bands)]}})",
+    ),
+    (
+        "tensorboard.q5",
+        "import numpy as np\n\n\ndef answer(writer, curves, steps):\n    a = curves.numpy()\n"
+        "    m, s = a.mean(axis=0), a.std(axis=0, ddof=1)\n    for i in range(len(steps)):\n"
+        "        writer.add_scalar('accuracy/mean', m[i], steps[i])\n"
+        "        writer.add_scalar('accuracy/lower', (m - s)[i], steps[i])\n"
+        "        writer.add_scalar('accuracy/upper', (m + s)[i], steps[i])\n"
+        "    writer.add_custom_scalars_marginchart(['accuracy/' + end for end in ('mean', 'lower', 'upper')])",
+    ),
+    (
+        "tensorboard.q5",
+        "import statistics\n\n\ndef answer(writer, curves, steps):\n"
+        "    tags = ['accuracy/mean', 'accuracy/lower', 'accuracy/upper']\n"
+        "    for step, values in zip(steps, curves.T.tolist()):\n"
+        "        m, s = statistics.mean(values), statistics.stdev(values)\n"
+        "        for tag, v in zip(tags, (m, m - s, m + s)):\n"
+        "            writer.add_scalar(tag, v, step)\n    writer.add_custom_scalars_marginchart(tags)",
+    ),
+    (
+        "tensorboard.q5",
+        "import torch\n\n\ndef answer(writer, curves, steps):\n    s, m = torch.std_mean(curves, dim=0)\n"
+        "    for i, step in enumerate(steps):\n        writer.add_scalar('accuracy/mean', m[i], step)\n"
+        "        writer.add_scalar('accuracy/lower', m[i] - s[i], step)\n"
+        "        writer.add_scalar('accuracy/upper', m[i] + s[i], step)\n"
+        "    writer.add_custom_scalars_marginchart(tags=['accuracy/mean', 'accuracy/lower', 'accuracy/upper'])",
+    ),
     (
         "federated.q3",
         "answer = lambda c, m: c[None].renorm(2, 0, m)[0] if c.norm().isfinite() else c.new_zeros(c.shape)",

@@ -448,6 +448,12 @@ q5 = Question(
             "it was given when it was built.",
         ),
         Mistake(
+            "Adam",
+            lambda model: torch.optim.Adam(parameter_groups(model, {"fc": 1e-2}, default_lr=1e-3)),
+            "Your optimiser is Adam, and AdamW is asked for. AdamW also makes the weights a little smaller in each "
+            "step (weight decay of 0.01); Adam does so only on demand, and in another way.",
+        ),
+        Mistake(
             "one rate for all",
             lambda model: torch.optim.AdamW(model.parameters(), lr=1e-3),
             "Everything learns with 1e-3, the head too. Pass a list of groups, each a dict with `params` and `lr`.",

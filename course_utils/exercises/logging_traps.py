@@ -389,6 +389,14 @@ q5 = Question(
             "out what is not finite: `gradient[gradient.isfinite()]`.",
         ),
         Mistake(
+            "infinity left in",
+            lambda folder, epochs: log_epochs(
+                folder, epochs, values=lambda g: None if g is None or g.isnan().all() else g[~g.isnan()]
+            ),
+            "Infinity is left in. It is not finite either, and the histogram has no bin for it: take "
+            "`gradient[gradient.isfinite()]`.",
+        ),
+        Mistake(
             "no histogram with NaN",
             lambda folder, epochs: log_epochs(
                 folder, epochs, values=lambda g: g if g is not None and g.isfinite().all() else None

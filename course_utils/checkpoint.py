@@ -12,14 +12,15 @@ from course_utils.files import write_atomically
 from course_utils.models import freeze, frozen_names, unfreeze
 
 
-def save_checkpoint(path, model, optimizer, scheduler, loaders, loss_fn, history) -> None:
-    """Write everything that `load_checkpoint` needs, under another name first and then in one move."""
+def save_checkpoint(path, model, optimizer, scheduler, loaders, loss_fn, rates, history) -> None:
+    """Write everything that `restore` needs, under another name first and then in one move."""
     state = {
         "model": model.state_dict(),
         "loss": loss_fn.state_dict() if isinstance(loss_fn, torch.nn.Module) else None,  # it may learn too
         "frozen": frozen_names(model),
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict() if scheduler is not None else None,
+        "rates": rates,  # of all steps, as they were planned: a schedule that is a function is not in its state
         "generators": [generator.get_state() for generator in _generators(loaders)],
         "random_states": _random_states(),
         "history": history,
@@ -29,32 +30,44 @@ def save_checkpoint(path, model, optimizer, scheduler, loaders, loss_fn, history
     write_atomically(path, buffer.getvalue())
 
 
-def load_checkpoint(path, model, optimizer, scheduler, loaders, loss_fn) -> dict:
-    """Put everything back as `save_checkpoint` found it, what was frozen too; returns the record so far.
-
-    Raises ValueError where the file is damaged, or belongs to another model, optimiser or set of loaders.
-    """
+def read_checkpoint(path) -> dict:
+    """What `save_checkpoint` wrote. Raises ValueError where the file is damaged, or something else."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if not {"model", "optimizer", "scheduler", "history"} <= set(state):
+            raise ValueError("it is no checkpoint of fit")
+    except Exception as error:
+        raise ValueError(f"{Path(path).name} is damaged, or no checkpoint of fit. ({_said(error)})") from error
+    return state
+
+
+def restore(state: dict, path, model, optimizer, scheduler, loaders, loss_fn) -> dict:
+    """Put everything back as `save_checkpoint` found it, what was frozen too; returns the record so far.
+
+    Raises ValueError where it belongs to another model, optimiser or set of loaders.
+    """
+    try:
         model.load_state_dict(state["model"])
         if isinstance(loss_fn, torch.nn.Module):
             loss_fn.load_state_dict(state["loss"] or {})
         optimizer.load_state_dict(state["optimizer"])
-        if (scheduler is None) != (state["scheduler"] is None):
-            raise ValueError("one of the two runs has a scheduler, the other has none")
         if scheduler is not None:
             scheduler.load_state_dict(state["scheduler"])
         for generator, generator_state in zip(_generators(loaders), state["generators"], strict=True):
             generator.set_state(generator_state)
     except Exception as error:
         raise ValueError(
-            f"{Path(path).name} does not fit: it is damaged, or was written with another model, optimiser, scheduler "
-            f"or loader. ({type(error).__name__}: {error})"
+            f"{Path(path).name} does not fit: it was written with another model, optimiser, scheduler or loader. "
+            f"({_said(error)})"
         ) from error
     unfreeze(model)
     freeze(model, state["frozen"]["parameters"] + state["frozen"]["batch_norms"])
     _restore_random_states(state["random_states"])
     return state["history"]
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _generators(loaders: Iterable) -> list[torch.Generator]:

@@ -21,11 +21,12 @@ import torch
 import torch.nn as nn
 from tqdm import tqdm
 
-from course_utils.checkpoint import load_checkpoint, save_checkpoint
+from course_utils.checkpoint import read_checkpoint, restore, save_checkpoint
 from course_utils.checks import (
     check_first_batch,
     check_numbers,
     check_reduction,
+    check_schedule,
     check_setup,
     is_class_loss,
     length,
@@ -329,14 +330,16 @@ def fit(
     val_loader: None for no evaluation.
     loss_fn: (outputs, targets) -> mean over the batch. Class weights are known of nn.CrossEntropyLoss and nn.NLLLoss,
         and of a functools.partial; inside of a function of your own they cannot be seen: there all targets weigh alike.
-    scheduler: stepped after every optimiser step.
+    scheduler: stepped after every optimiser step, epochs * len(train_loader) times in all. What it will do is looked at
+        beforehand, on a copy; a warning says where it seems to count epochs.
     logger: gets "loss/step" at each step, "learning_rate" where it has changed, and the averages ("loss/train",
         "loss/val", ...) at the end of an epoch.
     metrics: {name: (outputs, targets) -> one value a target}; see the top of this module.
     before_epoch: called with the epoch's number, from 0, before it begins: the place to thaw a layer.
     amp: mixed precision where the device gains by it. progress: a bar in steps, with loss and metrics.
     checkpoint: a file that is rewritten after every epoch. resume: go on from it where it exists (`epochs` counts from
-        the very beginning); on a CPU the numbers are those of an uninterrupted run, bit for bit.
+        the very beginning), under the same schedule; on a CPU the numbers are those of an uninterrupted run, bit for
+        bit. A schedule over another number of steps is refused: it takes a new run.
 
     Raises ValueError for a set-up that cannot work, TrainingDiverged for a loss that is not finite, FileExistsError
     where the checkpoint exists and `resume` was not asked for. An error that ends a training, and the KeyboardInterrupt
@@ -352,15 +355,18 @@ def fit(
     if resume and checkpoint is None:
         raise ValueError("resume=True needs the file to go on from: pass checkpoint=..., too.")
     history, loaders = History(), [loader for loader in (train_loader, val_loader) if loader is not None]
+    batches, saved = length(train_loader), None
     if checkpoint is not None and Path(checkpoint).exists():
         if not resume:
             raise FileExistsError(
                 f"{Path(checkpoint).name} exists already: pass resume=True to go on from it, or choose another file."
             )
-        history = History(**load_checkpoint(checkpoint, model, optimizer, scheduler, loaders, loss_fn))
+        saved = read_checkpoint(checkpoint)
+    rates = check_schedule(scheduler, optimizer, batches, epochs, saved)
+    if saved is not None:
+        history = History(**restore(saved, checkpoint, model, optimizer, scheduler, loaders, loss_fn))
     if resume and logger is not None:  # without a checkpoint yet too: a run killed in its first epoch begins anew
         logger.purge_from(len(history.step_loss))
-    batches = length(train_loader)
     total = batches * epochs if batches else None
     bar = tqdm(disable=not progress, unit="step", total=total, initial=len(history.step_loss))
 
@@ -411,7 +417,7 @@ def fit(
                 tags = {f"{name}/{part}": value for part, result in parts.items() for name, value in result.items()}
                 logger.log_scalars(tags, len(history.step_loss))
             if checkpoint is not None:
-                save_checkpoint(checkpoint, model, optimizer, scheduler, loaders, loss_fn, asdict(history))
+                save_checkpoint(checkpoint, model, optimizer, scheduler, loaders, loss_fn, rates, asdict(history))
     return history
 
 

@@ -12,10 +12,12 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from tensorboardX import SummaryWriter
+from torch.optim import lr_scheduler as L
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from course_utils.data import make_loader, random_affine
 from course_utils.models import freeze, unfreeze
+from course_utils.recipes import one_cycle
 from course_utils.tracking import RunLogger, read_scalars
 from course_utils.training import History, TrainingDiverged, accuracy, evaluate, fit, predict
 
@@ -397,6 +399,252 @@ def test_a_resumed_log_is_one_clean_series(tmp_path):
     series = read_scalars(tmp_path / "run")["loss/step"]
     assert series.steps.tolist() == list(range(1, 13))
     assert series.values.tolist() == pytest.approx(history.step_loss, rel=1e-6)
+
+
+# --- schedules -----------------------------------------------------------------------------------------------------
+
+
+def warm_up_and_cosine(optimizer, steps, warm_up):
+    parts = [L.LinearLR(optimizer, 0.01, total_iters=warm_up), L.CosineAnnealingLR(optimizer, steps - warm_up)]
+    return L.SequentialLR(optimizer, parts, milestones=[warm_up])
+
+
+class LinearDecay:
+    """A schedule as an object, which has a state."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def __call__(self, step):
+        return max(0.0, 1 - step / self.steps)
+
+
+# Schedules over n steps, as they are built for a training of n steps.
+BY_LENGTH = {
+    "one_cycle": one_cycle,
+    "OneCycleLR": lambda o, n: L.OneCycleLR(o, 0.1, total_steps=n),
+    "cosine": lambda o, n: L.CosineAnnealingLR(o, n),
+    "cosine with a floor": lambda o, n: L.CosineAnnealingLR(o, n, eta_min=1e-3),
+    "polynomial": lambda o, n: L.PolynomialLR(o, n),
+    "squares": lambda o, n: L.PolynomialLR(o, n, power=2.0),
+    "linear": lambda o, n: L.LinearLR(o, 1.0, 0.01, n),
+    "a function": lambda o, n: L.LambdaLR(o, lambda step: max(0.0, 1 - step / n)),
+    "an object": lambda o, n: L.LambdaLR(o, LinearDecay(n)),
+    "exponential to 1 %": lambda o, n: L.ExponentialLR(o, 0.01 ** (1 / n)),
+    "thirds": lambda o, n: L.StepLR(o, -(-n // 3)),
+    "late drops": lambda o, n: L.MultiStepLR(o, [n // 2, 3 * n // 4]),
+    "sequence": lambda o, n: warm_up_and_cosine(o, n, n // 8),
+    "chain": lambda o, n: L.ChainedScheduler([L.LinearLR(o, 0.1, total_iters=n // 8), L.CosineAnnealingLR(o, n)]),
+    "restarts": lambda o, n: L.CosineAnnealingWarmRestarts(o, n // 2),
+    "waves": lambda o, n: L.CyclicLR(o, 0.001, 0.1, step_size_up=n // 4),
+}
+# Schedules that do not depend on the number of steps.
+ENDLESS = {
+    "constant": lambda o: L.LambdaLR(o, lambda step: 1.0),
+    "warm-up": lambda o: L.LinearLR(o, 0.01, total_iters=10),
+    "inverse root": lambda o: L.LambdaLR(o, lambda step: min((step + 1) / 10, ((step + 1) / 10) ** -0.5)),
+    "every 40": lambda o: L.StepLR(o, 40, 0.5),
+    "exponential": lambda o: L.ExponentialLR(o, 0.99),
+    "restarts": lambda o: L.CosineAnnealingWarmRestarts(o, 20, 2),
+    "waves": lambda o: L.CyclicLR(o, 0.001, 0.1, step_size_up=40),
+}
+TEN = [(torch.randn(4, 4), torch.tensor([0, 1, 2, 0])) for _ in range(10)]  # ten batches an epoch
+
+
+def scheduled(make, epochs, *, batches=TEN, parts=None, **options):
+    """A training under a schedule; parts: model, optimiser and scheduler of an earlier call."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    optimizer = sgd(model)
+    model, optimizer, scheduler = parts or (model, optimizer, make(optimizer))
+    history = train(model, batches, optimizer=optimizer, scheduler=scheduler, epochs=epochs, **options)
+    return history, (model, optimizer, scheduler)
+
+
+@pytest.mark.parametrize("name", BY_LENGTH)
+@pytest.mark.parametrize("epochs", [1, 2, 8])
+def test_a_schedule_over_the_steps_is_not_warned_of(name, epochs, recwarn):
+    history, _ = scheduled(lambda o: BY_LENGTH[name](o, 10 * epochs), epochs)
+    assert len(history.step_lr) == 10 * epochs and not recwarn.list
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize("epochs", [1, 8])
+def test_nor_is_a_schedule_without_an_end(name, epochs, recwarn):
+    scheduled(ENDLESS[name], epochs)
+    assert not recwarn.list
+
+
+BY_EPOCHS = {
+    "StepLR": lambda o, epochs: L.StepLR(o, 7, 0.1),
+    "StepLR, halved": lambda o, epochs: L.StepLR(o, 3, 0.5),
+    "cosine": lambda o, epochs: L.CosineAnnealingLR(o, epochs),
+    "cosine of twice as many": lambda o, epochs: L.CosineAnnealingLR(o, 2 * epochs),
+    "cosine with a floor": lambda o, epochs: L.CosineAnnealingLR(o, epochs, eta_min=1e-4),
+    "drops": lambda o, epochs: L.MultiStepLR(o, [2, 4]),
+    "halving drops": lambda o, epochs: L.MultiStepLR(o, [2, 4], gamma=0.5),
+    "exponential": lambda o, epochs: L.ExponentialLR(o, 0.9),
+    "linear": lambda o, epochs: L.LinearLR(o, 1.0, 0.1, epochs),
+    "polynomial": lambda o, epochs: L.PolynomialLR(o, epochs),
+    "a function": lambda o, epochs: L.LambdaLR(o, lambda epoch: 0.5**epoch),
+    "linear function": lambda o, epochs: L.LambdaLR(o, LinearDecay(epochs)),
+    "sequence": lambda o, epochs: warm_up_and_cosine(o, epochs, 2),
+    "chain": lambda o, epochs: L.ChainedScheduler([L.LinearLR(o, 0.1, total_iters=2), L.CosineAnnealingLR(o, epochs)]),
+    "restarts": lambda o, epochs: L.CosineAnnealingWarmRestarts(o, epochs),
+    "restarts of one half": lambda o, epochs: L.CosineAnnealingWarmRestarts(o, epochs // 2),
+}
+
+
+@pytest.mark.parametrize("name", BY_EPOCHS)
+def test_a_schedule_that_counts_epochs_is_warned_of_before_the_first_step(name):
+    def first(epoch):
+        raise KeyboardInterrupt
+
+    warns = pytest.warns(UserWarning, match=r"count steps.*50 times.*an epoch is 10.*= 50")
+    with warns as warned, pytest.raises(KeyboardInterrupt):
+        scheduled(lambda o: BY_EPOCHS[name](o, 5), 5, before_epoch=first)
+    assert warned[0].filename.endswith("test_training.py")
+
+
+def test_looking_ahead_changes_nothing():
+    """The schedule that was looked at gives the rates of one that was not, and the optimiser keeps its own."""
+    for make in (one_cycle, BY_LENGTH["sequence"], BY_LENGTH["chain"], BY_LENGTH["restarts"]):
+        history, _ = scheduled(lambda o, make=make: make(o, 30), 3)
+        optimizer = sgd(nn.Linear(4, 3))
+        scheduler, rates = make(optimizer, 30), []
+        for _ in range(30):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        assert history.step_lr == rates
+
+
+def test_a_schedule_that_ends_before_the_training_is_refused_before_the_first_step():
+    with pytest.raises(ValueError, match=r"20 steps.*epochs \* len\(loader\) = 20") as caught:
+        scheduled(lambda o: one_cycle(o, 15), 2)
+    assert not hasattr(caught.value, "history")
+
+
+@pytest.mark.filterwarnings("ignore:The schedule does not seem")
+@pytest.mark.parametrize("name", BY_LENGTH)
+@pytest.mark.parametrize("again", ["built for more steps", "built for as many", "the same object"])
+def test_a_schedule_is_not_stretched_by_resuming(tmp_path, name, again):
+    """Two epochs, then four: refused where that asks for another schedule, and nothing is changed."""
+    file, make = tmp_path / "run.pt", BY_LENGTH[name]
+    history, parts = scheduled(lambda o: make(o, 20), 2, checkpoint=file)
+    model, optimizer, _ = parts if again == "the same object" else (nn.Linear(4, 3), None, None)
+    optimizer = optimizer or sgd(model)
+    scheduler = parts[2] if again == "the same object" else make(optimizer, 40 if "more" in again else 20)
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict(), scheduler.state_dict()))
+    honest = (
+        {"restarts", "waves", "exponential to 1 %", "linear", "thirds", "late drops"} if "more" not in again else {}
+    )
+    options = dict(parts=(model, optimizer, scheduler), checkpoint=file, resume=True)
+    if name in honest:  # it goes on as it was: a floor is no end
+        resumed, _ = scheduled(None, 4, **options)
+        whole, _ = scheduled(lambda o: make(o, 20), 4)
+        assert resumed == whole and resumed.step_lr[:20] == history.step_lr
+        return
+    with pytest.raises(ValueError, match=r"finishes a run as it was planned.*begin a new run"):
+        scheduled(None, 4, **options)
+    after = (model.state_dict(), optimizer.state_dict(), scheduler.state_dict())
+    assert str(before) == str(after)
+
+
+@pytest.mark.parametrize("name", [*BY_LENGTH, *ENDLESS])
+@pytest.mark.parametrize("same_object", [True, False])
+def test_under_the_same_schedule_a_run_goes_on_bit_for_bit(tmp_path, recwarn, name, same_object):
+    make = ENDLESS.get(name) or (lambda o: BY_LENGTH[name](o, 40))
+    whole, _ = scheduled(make, 4)
+    _, parts = scheduled(make, 2, checkpoint=tmp_path / "run.pt")
+    resumed, _ = scheduled(
+        make, 4, parts=parts if same_object else None, checkpoint=tmp_path / "run.pt", resume=True
+    )  # fmt: skip
+    assert resumed == whole and not recwarn.list
+
+
+def test_a_run_that_was_interrupted_within_an_epoch_goes_on_with_the_same_objects(tmp_path):
+    def loss_fn(outputs, targets, calls=[]):  # noqa: B006
+        calls.append(1)
+        if len(calls) == 15:
+            raise KeyboardInterrupt
+        return F.cross_entropy(outputs, targets)
+
+    whole, _ = scheduled(lambda o: one_cycle(o, 40), 4)
+    file, parts = tmp_path / "run.pt", []
+
+    def make(optimizer):
+        parts.append(one_cycle(optimizer, 40))
+        return parts[0]
+
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    optimizer = sgd(model)
+    scheduler = make(optimizer)
+    objects = (model, optimizer, scheduler)
+    with pytest.raises(KeyboardInterrupt):
+        scheduled(None, 4, parts=objects, checkpoint=file, loss_fn=loss_fn)
+    resumed, _ = scheduled(None, 4, parts=objects, checkpoint=file, resume=True)
+    assert resumed == whole
+
+
+LATER = {
+    "another function": (BY_LENGTH["a function"], lambda o: BY_LENGTH["a function"](o, 80)),
+    "another class": (BY_LENGTH["cosine"], lambda o: L.PolynomialLR(o, 40)),
+    "a drop that comes later": (lambda o, n: L.MultiStepLR(o, [10]), lambda o: L.MultiStepLR(o, [10, 30])),
+    "other thirds": (lambda o, n: L.StepLR(o, 25), lambda o: L.StepLR(o, 35)),
+    "other restarts": (
+        lambda o, n: L.CosineAnnealingWarmRestarts(o, 20),
+        lambda o: L.CosineAnnealingWarmRestarts(o, 25),
+    ),
+    "another peak": (lambda o, n: L.OneCycleLR(o, 0.1, total_steps=n), lambda o: L.OneCycleLR(o, 0.2, total_steps=40)),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_another_schedule_is_refused_on_resuming_whatever_differs(tmp_path, name):
+    make, other = LATER[name]
+    scheduled(lambda o: make(o, 40), 2, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="not the one that the checkpoint was written with.*pass the same schedule"):
+        scheduled(other, 4, checkpoint=tmp_path / "run.pt", resume=True)
+
+
+def test_a_stream_of_data_is_held_to_its_schedule_too(tmp_path):
+    stream, file = DataLoader(Stream(), batch_size=4), tmp_path / "run.pt"  # five batches
+
+    def run(epochs, steps, **options):
+        model = small_cnn()
+        optimizer = sgd(model)
+        scheduler = BY_LENGTH["a function"](optimizer, steps)
+        return train(model, stream, optimizer=optimizer, scheduler=scheduler, epochs=epochs, checkpoint=file, **options)
+
+    run(2, 20)
+    with pytest.raises(ValueError, match="not the one that the checkpoint"):
+        run(4, 30, resume=True)
+    assert len(run(4, 20, resume=True).step_lr) == 20
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_schedule_on_one_side_alone_is_refused_in_words(tmp_path, first):
+    with_schedule = dict(make=lambda o: one_cycle(o, 40))
+    without = dict(make=lambda o: None)
+    one, other = (with_schedule, without) if first else (without, with_schedule)
+    scheduled(**one, epochs=2, checkpoint=tmp_path / "run.pt")
+    given = "no schedule, the checkpoint was written with one" if first else "a schedule, the checkpoint was .* none"
+    with pytest.raises(ValueError, match=rf"This run has {given}.*pass the same schedule"):
+        scheduled(**other, epochs=4, checkpoint=tmp_path / "run.pt", resume=True)
+
+
+def test_training_for_longer_works_as_the_remedy_says(tmp_path):
+    checkpoint = tmp_path / "run.pt"
+    _, (trained, _, _) = scheduled(lambda o: one_cycle(o, 20), 2, checkpoint=checkpoint)
+    model = nn.Linear(4, 3)
+    model.load_state_dict(torch.load(checkpoint)["model"])
+    assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), model.parameters(), strict=True))
+    optimizer = sgd(model)
+    parts = (model, optimizer, one_cycle(optimizer, 10))
+    history, _ = scheduled(None, 1, parts=parts, checkpoint=tmp_path / "longer.pt")
+    assert len(history.step_lr) == 10
 
 
 # --- what it costs -------------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ ROWS: dict[str, Sequence[Printed | Stored]] = {
     ),
     "07_recommender_fine_tuning": (
         Stored("share of new songs, as pretrained", "recommender_adapt", dict(method="as pretrained"), "new_share"),
-        Stored("share of new songs, all layers on the news alone", "recommender_adapt", dict(method="full"), "new_share"),
+        Stored("share of new songs, all layers, news alone", "recommender_adapt", dict(method="full"), "new_share"),
         Stored("songs shown to anybody, round 1", "recommender_loop", dict(explore=0, step=0), "coverage"),
         Stored("songs shown to anybody, round 7", "recommender_loop", dict(explore=0, step=6), "coverage"),
     ),

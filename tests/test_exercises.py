@@ -1385,7 +1385,7 @@ OTHER_STYLES = [
         "import numpy as np\nfrom torch.utils.tensorboard import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
         "    w, step = SummaryWriter(folder), 0\n    for losses, g in epochs:\n"
         "        for step, x in enumerate(losses, step + 1):\n"
-        "            w.add_scalar('loss/train', x, step)\n        g = np.array([] if g is None else g)\n"
+        "            w.add_scalar('loss/train', x, step)\n        g = np.array([]) if g is None else g.numpy()\n"
         "        if np.isfinite(g).any():\n            w.add_histogram('gradient', g[np.isfinite(g)], step)\n"
         "    w.close()",
     ),
@@ -1807,6 +1807,7 @@ def test_a_reply_reads_well_in_both_forms():
         (torch.tensor([1.0, 2]), torch.tensor(1.5), "one number. Is a mean or a sum missing?"),
         (-torch.ones(2), torch.ones(2), "wrong sign"),
         (torch.tensor([3.0, 6]), torch.tensor([1.0, 2]), "3 times"),
+        (torch.tensor([True, True, True]), torch.tensor([True, False, True]), "differs most at (1,): there 1, not 0"),
         (float("nan"), 1.0, "NaN"),
         (float("inf"), 1.0, "infinity"),
         (True, 1.0, "a number"),

@@ -109,8 +109,8 @@ q2 = Question(
             lambda predicted, targets: min(
                 (predicted[targets == k] == k).double().mean() for k in predicted.unique() if (targets == k).any()
             ),
-            "You look at the classes that are predicted, and a class that is never predicted is missing: nobody is as "
-            "bad as that one. `targets.unique()` gives the classes that occur.",
+            "You look at the classes that are predicted. A class that is never predicted is missing, and it is the "
+            "worst of all: its share is 0. `targets.unique()` gives the classes that occur.",
         ),
         Mistake(
             "classes without images",

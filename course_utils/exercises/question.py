@@ -262,10 +262,10 @@ def _numbers_differ(given: torch.Tensor, right: torch.Tensor, tolerance: float) 
     both = f"it is {short(given)}, and should be {short(right)}"
     if torch.allclose(-given, right, rtol=tolerance, atol=tolerance):
         return f"has the right size and the wrong sign: {both}"
-    large = right.abs() > 1e-3 * right.abs().max()
-    ratio = given[large] / right[large]
-    if len(ratio) > 1 and ratio[0] != 0 and torch.allclose(ratio, ratio[0], rtol=1e-3):
-        return f"is {ratio[0]:.3g} times what it should be, everywhere: {both}"
+    largest = right.abs().argmax()
+    ratio = given.flatten()[largest] / right.flatten()[largest]
+    if right.count_nonzero() > 1 and ratio != 0 and torch.allclose(given, ratio * right, rtol=1e-3, atol=tolerance):
+        return f"is {ratio:.3g} times what it should be, everywhere: {both}"
     if right.numel() == 1:
         return f"is too {'large' if given > right else 'small'}: {both}"
     worst = (given - right).abs().flatten().argmax()

@@ -168,12 +168,12 @@ q3 = Question(
             "zero in place of -100",
             lambda input_ids, chosen: torch.where(chosen, input_ids, 0),
             "Where nothing is asked, the target is 0: that is the number of [PAD], a class like any other. The model "
-            "learns to answer [PAD] nearly everywhere. What the loss is to leave out is marked -100.",
+            "learns to answer [PAD] nearly everywhere. Places that the loss must leave out are marked -100.",
         ),
         Mistake(
             "the wrong way round",
             lambda input_ids, chosen: torch.where(chosen, -100, input_ids),
-            "You leave out just what is asked for, and count the rest. Change the two about.",
+            "You leave out just what is asked for, and count the rest. Exchange the two.",
         ),
         Mistake(
             "padding left out, all else counted",
@@ -184,8 +184,8 @@ q3 = Question(
         Mistake(
             "written into the input",
             lambda input_ids, chosen: input_ids.masked_fill_(~chosen, -100),
-            "The targets are right, but you have written them into `input_ids`, and whoever gave you the tokens has "
-            "them no more. `clone()` them first, or use `torch.where`, which makes a new tensor.",
+            "The targets are right, but you have written them into `input_ids`, and the caller's tokens are lost. "
+            "`clone()` them first, or use `torch.where`, which makes a new tensor.",
         ),
         Mistake(
             "fractions",
@@ -298,7 +298,7 @@ def whole_schedule(function):
             error.add_note(f"for {label}")
             raise
         odd = [rate for rate in rates if not isinstance(rate, int | float) or isinstance(rate, bool)]
-        seen[f"The list of the rates that your function gives for {label}, divided by the highest,"] = (
+        seen[f"What your function returns for {label}, step by step and divided by `peak`,"] = (
             odd[0] if odd else torch.tensor(rates, dtype=torch.double) / peak
         )
     return seen

@@ -324,7 +324,7 @@ def test_movielens_goes_through_the_same_code_without_a_truth(tmp_path):
 
 
 def test_movielens_missing_or_spoilt_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="prepare movielens"):
+    with pytest.raises(FileNotFoundError, match="prepare --only movielens"):
         load_movielens(tmp_path)
     with pytest.raises(ValueError, match="no edition 'ml-2'"):
         load_movielens(tmp_path, "ml-2")

@@ -350,7 +350,7 @@ def test_sst2_is_read_from_its_archive(tmp_path):
     assert [len(part) for part in films.split] == [23, 1, 6]
     assert len(torch.cat(films.split).unique()) == len(films.texts) == 30
     assert films.texts[1] == "a fine film number 1" and films.labels[1] == 1
-    with pytest.raises(FileNotFoundError, match="prepare sst2"):
+    with pytest.raises(FileNotFoundError, match="prepare --only sst2"):
         load_sst2(tmp_path / "none.zip")
     (tmp_path / "bad.zip").write_bytes(b"no archive")
     with pytest.raises(ValueError, match="damaged"):
@@ -384,7 +384,7 @@ def test_a_model_of_transformers_goes_through_the_same_fit(tmp_path, kind):
 def test_no_transformers_and_no_model_are_explained(tmp_path, monkeypatch):
     pytest.importorskip("transformers")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConnectionError, match="prepare bert-base-uncased"):
+    with pytest.raises(ConnectionError, match="prepare --only bert-base-uncased"):
         build_sequence_classifier(str(tmp_path / "empty"), 2)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ModuleNotFoundError, match="text"):

@@ -69,7 +69,7 @@ def _lines(folder: Path, edition: str, name: str) -> list[str]:
         with zipfile.ZipFile(archive) as files, files.open(f"{edition}/{name}") as file:
             return io.TextIOWrapper(file, encoding=encoding).read().split("\n")
     raise FileNotFoundError(
-        f"There is no {edition} in the folder {folder.name}. `python -m course_utils prepare movielens` fetches "
+        f"There is no {edition} in the folder {folder.name}. `python -m course_utils prepare --only movielens` fetches "
         "ml-100k; other editions are at grouplens.org/datasets/movielens."
     )
 

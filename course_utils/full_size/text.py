@@ -29,8 +29,8 @@ class SequenceClassifier(nn.Module):
 def build_sequence_classifier(name: str, num_classes: int) -> tuple[SequenceClassifier, Tokenizer]:
     """A pretrained encoder with a new head, and its tokeniser, which `text.tokens.encode` takes.
 
-    name: a folder that holds a model ("../data/bert-base-uncased", as `prepare bert-base-uncased` makes it), or a
-        model of the Hugging Face hub ("distilbert-base-uncased"), which `transformers` downloads once.
+    name: a folder that holds a model ("../data/bert-base-uncased", made by `prepare --only bert-base-uncased`), or the
+        name of one on the Hugging Face hub ("distilbert-base-uncased"), which `transformers` downloads once.
     Raises ModuleNotFoundError without `transformers`, ConnectionError where the model cannot be had.
     """
     try:
@@ -45,7 +45,7 @@ def build_sequence_classifier(name: str, num_classes: int) -> tuple[SequenceClas
     except (OSError, ValueError) as error:  # transformers raises either, for a folder without a model too
         raise ConnectionError(
             f"{Path(name).name} could not be had: there is no such folder, and the hub could not be reached or has no "
-            "such model. Fetch BERT with: python -m course_utils prepare bert-base-uncased"
+            "such model. Fetch BERT with: python -m course_utils prepare --only bert-base-uncased"
         ) from error
     return SequenceClassifier(model), tokenizer.backend_tokenizer
 
@@ -61,13 +61,16 @@ def load_sst2(archive: Path | str) -> LabelledTexts:
     """
     archive = Path(archive)
     if not archive.is_file():
-        raise FileNotFoundError(f"There is no {archive.name}. Fetch it with: python -m course_utils prepare sst2")
+        raise FileNotFoundError(
+            f"There is no {archive.name}. Fetch it with: python -m course_utils prepare --only sst2"
+        )
     try:
         with zipfile.ZipFile(archive) as file:
             train, test = (_rows(file.read(f"SST-2/{name}.tsv")) for name in ("train", "dev"))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ValueError(
-            f"{archive.name} is damaged or not GLUE's ({error}). Delete it, then: python -m course_utils prepare sst2"
+            f"{archive.name} is damaged or not GLUE's ({error}). Delete it, then: "
+            "python -m course_utils prepare --only sst2"
         ) from error
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     for_val = max(1, len(train) // 20)

@@ -1,13 +1,20 @@
 """python -m course_utils <command>: what the course does from a terminal."""
 
+# ruff: noqa: E402
 from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    # Python looks into this folder first: a file of one's own, called random.py for instance, would hide Python's.
+    here = ("", os.getcwd())  # noqa: PTH109
+    sys.path.sort(key=lambda folder: folder in here)
 
 import argparse
 import ast
 import difflib
 import importlib
-import os
-import sys
 from pathlib import Path
 
 # Each is a module in course_utils/commands.

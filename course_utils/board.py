@@ -63,7 +63,9 @@ def serve(logdir: Path | str, options: Sequence[str] = (), patience: float = 180
     """
     if not Path(logdir).is_dir():
         raise FileNotFoundError(f"There is no directory {Path(logdir).name} to show: log a run there first.")
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1", "--port", "0"]
+    # -P: else a file beside the notebook, called random.py for instance, would hide the module that TensorBoard needs
+    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(logdir)]
+    command += ["--host", "127.0.0.1", "--port", "0"]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # It leaves a note about itself in the folder for temporary files, and heeds those of others: here it is alone.
         variables = {**os.environ, "TMPDIR": folder, "TEMP": folder, "TMP": folder, "PYTHONIOENCODING": "utf-8"}

@@ -13,9 +13,11 @@ import sysconfig
 from argparse import Namespace
 from pathlib import Path
 
+import nbformat
 import pytest
 from own_disk import mounting
 
+from course_utils.board import serve
 from course_utils.commands import doctor
 from course_utils.doctor import machine, probes
 
@@ -297,6 +299,58 @@ def test_an_environment_without_the_course_is_found(environment):
 def test_another_copy_of_the_course_is_found(copied):
     status, sentence = findings("kernel", root=copied)["kernel"]
     assert (status, sentence.split(".")[0]) == ("FAIL", "The notebooks would load another copy of the course")
+
+
+# --- a student's own files ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "file", ["torch.py", "PIL.py", "numpy.py", "tensorboardX.py", "google.py", "IPython.pyc", "torch/__init__.py"]
+)
+@pytest.mark.parametrize("place", ["", "notebooks"])
+def test_a_file_that_hides_a_package_is_named(copied, place, file):
+    name = copied / place / file
+    name.parent.mkdir(exist_ok=True)
+    name.write_text("x = 1\n")
+    shown = str((name.parent if "/" in file else name).relative_to(copied))
+    found = findings("imports,kernel" if not place else "kernel", root=copied)
+    status, sentence = found["kernel" if place else "imports"]
+    assert status == "FAIL" and sentence.startswith(f"{shown}: in the way, under the name of a module"), found
+    assert "Rename it" in sentence
+
+
+def test_a_file_in_the_folder_of_a_copy_is_named_too(copied, tmp_path):
+    own = tmp_path / "own" / "notebooks"
+    own.mkdir(parents=True)
+    (own / "torch.py").touch()
+    (own.parent / "sklearn.py").touch()
+    found = findings("imports,kernel", "--runs", own / "runs", root=copied)
+    assert ".../sklearn.py: in the way" in found["imports"][1] and ".../torch.py: in the way" in found["kernel"][1]
+
+
+def test_only_those_of_pythons_own_names_that_something_looks_for_are_in_the_way(copied):
+    """Beside a notebook random.py does no harm, since the kernel has loaded Python's before; in the root it does."""
+    cells = [nbformat.v4.new_code_cell("import statistics\nfrom fractions import Fraction")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), copied / "notebooks" / "lesson.ipynb")
+    for name in ("statistics", "random", "turtle", "code", "mine"):
+        (copied / "notebooks" / f"{name}.py").write_text("x = 1\n")
+    for name in ("random", "turtle", "mine"):
+        (copied / f"{name}.py").write_text("x = 1\n")
+    (copied / "torch").mkdir()  # no package without code: Python passes it over
+    found = findings("imports,kernel", root=copied)
+    assert found["kernel"][1].startswith("notebooks/statistics.py: in the way"), found
+    assert found["imports"][1].startswith("random.py: in the way"), found
+    line = "import ipykernel.kernelapp, sys; sys.path.insert(0, ''); import random, statistics; random.random(); "
+    command = [sys.executable, "-P", "-c", line + "print(statistics.x)"]
+    done = subprocess.run(command, cwd=copied / "notebooks", capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_a_file_beside_the_notebook_does_not_stop_tensorboard(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("x = 1\n")
+    monkeypatch.chdir(tmp_path)
+    with serve(tmp_path) as board:
+        assert board.get("data/environment")
 
 
 # --- device, threads, GPU -------------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ INSTALLATION, DOCTOR, REST, TRIED = (
 CALLED = {
     "device": [device.check_device],
     "threads": [device.use_cpu_threads],
-    "imports": [machine.output_of, probes._answers],
+    "imports": [machine.output_of, probes._answers, doctor.files_in_the_way],
+    "kernel": [doctor.files_in_the_way],
     "tensorboard": [board.Board.get_when_read, board._address],
     "weights": [pocket.load_pocket_checkpoint],
 }

@@ -6,12 +6,15 @@ import argparse
 import errno
 import json
 import os
+import pkgutil
 import platform
 import shutil
 import socket
 import sys
+import sysconfig
 import tempfile
 from contextlib import suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +37,7 @@ from course_utils.doctor.machine import (
 from course_utils.doctor.probes import ask_tensorboard, fails, log_one_value, probe
 
 RUNS = ROOT / "notebooks" / "runs"
+OWN = ("course_utils", "classroom", "benchmarks")  # the course's packages
 NEED_TORCH = ("threads", "device", "gpu", "weights")
 MEMORY_NEEDED = 1.0  # GiB: a lesson's kernel was measured at 0.9
 DISK_NEEDED, DISK_FULL_SIZE = 0.1, 2.0  # GB: for the logs of the pocket size; for data and weights of the full size
@@ -113,8 +117,35 @@ def check_packages(args) -> tuple[str, str]:
     return "OK", ", ".join(f"{name} {versions[name]}" for name in needed) + "."
 
 
+def folders_of_notebooks(args) -> set[Path]:
+    """The course's own, and that of a copy: the doctor was called there, or its --runs lies in it."""
+    return {folder.resolve() for folder in (ROOT / "notebooks", Path("notebooks"), args.runs.parent)}
+
+
+def files_in_the_way(place: str, folders: set[Path]) -> str:
+    """A sentence on files that hide a module which is looked for from there ("terminal", "notebook"), or ""."""
+    site, found = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")], []
+    for folder in sorted(folders):
+        for finder, name, is_package in pkgutil.iter_modules([str(folder)]):
+            if name in sys.stdlib_module_names:
+                hides = name in probe("names").get(place, ())
+            else:
+                hides = name not in OWN and PathFinder.find_spec(name, site) is not None
+            if hides:
+                found.append(folder / name if is_package else Path(finder.find_spec(name).origin))
+    if not found:
+        return ""
+    return (
+        f"{', '.join(clean(path) for path in found)}: in the way, under the name of a module that the course needs. "
+        "Python would load it instead. Rename it, and start the kernel again."
+    )
+
+
 def check_imports(args) -> tuple[str, str]:
     """Whether the packages can be loaded at all. What is not installed is the matter of check_packages."""
+    folders = {folder.parent for folder in folders_of_notebooks(args) if folder.name == "notebooks"}
+    if hidden := files_in_the_way("terminal", folders):
+        return "FAIL", hidden
     broken = {name: fails(name) for name in floors()[0] if installed(name) and fails(name)}
     if broken:
         name, error = next(iter(broken.items()))
@@ -125,13 +156,16 @@ def check_imports(args) -> tuple[str, str]:
 
 def check_kernel(args) -> tuple[str, str]:
     """Whether the kernel that Jupyter starts for "Python 3" is this environment's, and finds this course."""
+    if hidden := files_in_the_way("notebook", folders_of_notebooks(args)):
+        return "FAIL", hidden
     spec = probe("kernel")
     if "error" in spec:
         return "FAIL", f"Jupyter finds no kernel for Python. {spec['error']} Install it: {how_to_install()}"
     program, mend = spec["argv"][0], f"Remove it: {how_to_run('-m jupyter kernelspec remove python3')}"
     if spec["folder"].startswith(tuple(filter(None, os.environ.get("JUPYTER_PATH", "").split(os.pathsep)))):
         mend = "It comes from a folder that the environment variable JUPYTER_PATH names: unset that variable."
-    answer, error = output_of([program, "-c", "import platform, sys; print(platform.python_version(), sys.prefix)"])
+    code = "import platform, sys; print(platform.python_version(), sys.prefix)"
+    answer, error = output_of([program, "-I", "-c", code])
     if error:
         return "FAIL", f"The kernel python3 starts {clean(program)}, which does not run. {error} {mend}"
     version, _, prefix = answer.partition(" ")

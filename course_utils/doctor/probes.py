@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import re
 import sys
 import time
 from contextlib import suppress
@@ -20,7 +21,7 @@ def probe(name: str) -> dict:
     """The answer of one of PROBES, or {} for a package that can be imported; {"error": sentence} where that failed."""
     with_torch = ("numpy", "torch", "torchvision", "tensorboardX", "threads", "device", "gpu", "weights")
     others = tuple(package for package in floors()[0] if package not in with_torch)
-    return _answers(next(group for group in (with_torch, others, ("kernel",)) if name in group))[name]
+    return _answers(next(group for group in (with_torch, others, ("kernel",), ("names",)) if name in group))[name]
 
 
 def fails(name: str) -> str:
@@ -44,8 +45,13 @@ def _answers(names: tuple[str, ...]) -> dict[str, dict]:
 
 
 def _child(function: str, *arguments: str) -> list[str]:
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from course_utils.doctor import probes; "
-    return [sys.executable, "-c", f"{code}probes.{function}(*sys.argv[1:])", *arguments]
+    """A child that finds this course, and no other file in its folder: a torch.py there is check_imports' matter."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import course_utils; "
+        f"sys.path[:] = [folder for folder in sys.path if folder != {str(ROOT)!r}]; "
+        f"from course_utils.doctor import probes; probes.{function}(*sys.argv[1:])"
+    )
+    return [sys.executable, "-P", "-c", code, *arguments]
 
 
 # --- in the child ---------------------------------------------------------------------------------------------------
@@ -70,6 +76,30 @@ def kernel() -> dict:
 
     manager = KernelManager(kernel_name="python3")
     return {"argv": manager.format_kernel_cmd(), "folder": manager.kernel_spec.resource_dir}
+
+
+def names() -> dict:
+    """The modules that are looked for on disk, by name: by a "terminal" command from the start, by a "notebook" later.
+
+    Only a kernel that has loaded what it needs itself looks into the folder of the notebook.
+    """
+    asked = [name for name in sys.modules if "." not in name]
+
+    class Listener:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            asked.extend([name] if path is None else [])
+
+    sys.meta_path.insert(0, Listener)
+    with suppress(Exception):
+        importlib.import_module("ipykernel.kernelapp")
+    at_start = len(asked)
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            for module in re.findall(r"^(?:import|from) ([\w.]+)", "".join(cell["source"]), re.MULTILINE):
+                with suppress(Exception):  # also one that a lesson may do without
+                    importlib.import_module(module)
+    return {"terminal": sorted(set(asked)), "notebook": sorted(set(asked[at_start:]))}
 
 
 def threads() -> dict:
@@ -117,7 +147,7 @@ def weights() -> dict:
     return {"classes": len(load_pocket_checkpoint()["classes"])}
 
 
-PROBES = {ask.__name__: ask for ask in (kernel, threads, device, gpu, weights)}
+PROBES = {ask.__name__: ask for ask in (kernel, names, threads, device, gpu, weights)}
 
 
 def write_event_file(folder: str) -> None:

@@ -1728,7 +1728,31 @@ OTHER_STYLES = [
         "text.q2",
         "import torch\nanswer = lambda h, m: torch.stack([one[keep.bool()].mean(0) for one, keep in zip(h, m)])",
     ),
+    ("text.q2", "import torch\nanswer = lambda h, m: torch.einsum('btd,bt->bd', h, m / m.sum(1, keepdim=True))"),
+    (
+        "text.q2",
+        "import numpy as np\n\n\ndef answer(h, m):\n"
+        "    weights = np.repeat(m.numpy()[:, :, None], h.shape[2], axis=2)\n"
+        "    return np.average(h.numpy(), axis=1, weights=weights)",
+    ),
+    ("text.q2", "answer = lambda h, m: h.masked_fill(m[..., None] == 0, float('nan')).nanmean(dim=1)"),
+    (
+        "text.q2",
+        "def answer(hidden, mask):\n    hidden *= mask.unsqueeze(-1)\n"
+        "    return (mask.float()[:, None] @ hidden).squeeze(1) / mask.sum(-1)[:, None]",
+    ),
     ("text.q3", "answer = lambda ids, chosen: ids.clone().masked_fill_(~chosen, -100)"),
+    ("text.q3", "def answer(ids, chosen):\n    targets = ids.clone()\n    targets[~chosen] = -100\n    return targets"),
+    (
+        "text.q3",
+        "import torch\nanswer = lambda ids, chosen: torch.full_like(ids, -100).masked_scatter(chosen, ids[chosen])",
+    ),
+    ("text.q3", "import numpy as np\nanswer = lambda ids, chosen: np.where(chosen.numpy(), ids.numpy(), -100)"),
+    (
+        "text.q3",
+        "import torch\n\n\ndef answer(ids, chosen):\n    rows = zip(ids.tolist(), chosen.tolist())\n"
+        "    return torch.tensor([[t if c else -100 for t, c in zip(*row)] for row in rows])",
+    ),
     (
         "recommender.q5",
         "import numpy as np\nanswer = lambda v: 1 - (v.numpy() @ v.numpy().T)[np.triu_indices(len(v), 1)].mean()",
@@ -1746,6 +1770,39 @@ OTHER_STYLES = [
     ),
     ("recommender.q5", "from torch.nn.functional import pdist\nanswer = lambda v: pdist(v).square().mean() / 2"),
     ("recommender.q5", "def answer(v):\n    k = len(v)\n    return 1 - (v.sum(0).norm() ** 2 - k) / (k * (k - 1))"),
+    ("recommender.q3", "import torch\nanswer = lambda days, border: torch.lt(days, border)"),
+    ("recommender.q3", "answer = lambda days, border: ~(days >= border)"),
+    ("recommender.q3", "import numpy as np\nanswer = lambda days, border: np.less(days.numpy(), border)"),
+    (
+        "recommender.q3",
+        "import torch\nanswer = lambda days, border: torch.tensor([day < border for day in days.tolist()])",
+    ),
+    (
+        "recommender.q3",
+        "import torch\n\n\ndef answer(days, border):\n    mask = torch.ones(len(days), dtype=torch.bool)\n"
+        "    mask[days >= border] = False\n    return mask",
+    ),
+    (
+        "recommender.q4",
+        "import torch\nfrom torch import nn\n\n\ndef answer(scores):\n"
+        "    return nn.CrossEntropyLoss()(scores, torch.zeros(scores.shape[0], dtype=torch.long))",
+    ),
+    ("recommender.q4", "answer = lambda scores: (scores.logsumexp(1) - scores[:, 0]).mean()"),
+    (
+        "recommender.q4",
+        "import torch\n\n\ndef answer(scores):\n    total = 0\n    for row in scores:\n"
+        "        total -= torch.log(row[0].exp() / row.exp().sum())\n    return (total / len(scores)).item()",
+    ),
+    (
+        "recommender.q4",
+        "import numpy as np\nfrom scipy.special import log_softmax\n\n\ndef answer(scores):\n"
+        "    return -np.mean(log_softmax(scores.numpy(), axis=1)[:, 0])",
+    ),
+    (
+        "recommender.q4",
+        "import torch.nn.functional as F\n\n\ndef answer(scores):\n"
+        "    return F.softplus((scores[:, 1:] - scores[:, :1]).logsumexp(1)).mean()",
+    ),
 ]
 
 

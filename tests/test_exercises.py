@@ -10,9 +10,11 @@ import nbformat
 import pytest
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
+from tensorboardX import SummaryWriter
 
 from course_utils import exercises
-from course_utils.exercises.question import Reply, differs
+from course_utils.exercises.question import Reply, differs, explain_error
 
 QUESTIONS = {question.name: question for questions in exercises.BY_NOTEBOOK.values() for question in questions}
 each_question = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
@@ -1855,6 +1857,41 @@ def test_a_reply_reads_well_in_both_forms():
     page = reply._repr_html_()
     assert "<b>NOT YET</b>: You compare <code>a &lt; b</code> &amp; more." in page
     assert "<pre><code>x = 1\ny = 2</code></pre>" in page
+
+
+LOGITS, FLOATS = torch.zeros(3, 4, requires_grad=True), torch.ones(3)
+
+
+def step_before_backward():
+    layer = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    loss = layer(torch.ones(1, 2)).sum()
+    with torch.no_grad():  # as a step of an optimiser does
+        layer[1].weight.add_(1)
+    loss.backward()
+
+
+@pytest.mark.parametrize(
+    "fail, meaning",
+    [
+        (lambda: F.cross_entropy(LOGITS, FLOATS), "`.long()` makes them"),
+        (lambda: F.nll_loss(LOGITS, FLOATS), "`.long()` makes them"),
+        (lambda: F.one_hot(FLOATS), "`.long()` makes them"),
+        (lambda: LOGITS[range(3), FLOATS], "`.long()` makes them"),
+        (lambda: F.cross_entropy(LOGITS, FLOATS.long()[:, None]), "one dimension too many"),
+        (lambda: F.cross_entropy(LOGITS[:1], FLOATS[:1].long().squeeze()), "`squeeze()` takes N away"),
+        (lambda: LOGITS.detach().sum().backward(), "Nothing leads back"),
+        (step_before_backward, "before `backward()` had used them"),
+        (lambda: torch.optim.SGD([{"params": [LOGITS]}, {"params": [LOGITS]}], lr=1), "left out of the other"),
+    ],
+)
+def test_messages_of_pytorch_that_students_meet_are_explained(fail, meaning):
+    with pytest.raises(Exception) as caught:
+        fail()
+    assert meaning in explain_error(caught.value)
+
+
+def test_every_method_of_the_writer_that_logs_is_described():
+    assert {name for name in dir(SummaryWriter) if name.startswith("add_")} == set(exercises.tensorboard.SHOWS)
 
 
 @pytest.mark.parametrize(

@@ -1106,6 +1106,13 @@ UNKNOWN = [
     ("clinic.q2", "answer = lambda p, t: max(p[k] for k in t)", ["11 images"]),
     ("clinic.q3", "answer = lambda losses, patience: patience", ["patience"]),
     ("clinic.q3", "answer = lambda losses, patience: losses[patience + 9]", ["IndexError"]),
+    (
+        "clinic.q3",
+        "def answer(losses, patience):\n    best = waited = 0\n    for epoch, loss in enumerate(losses):\n"
+        "        if loss < losses[best]:\n            best, waited = epoch, 0\n        else:\n"
+        "            waited += 1\n        if waited >= patience:\n            break\n    return best",
+        ["[2, 2.1, 1, 1.5] with patience 2", "too small"],
+    ),
     ("over_fitting.q1", "answer = lambda a, b: sum(a) - sum(b)", ["four seeds"]),
     ("over_fitting.q1", "answer = lambda a, b: a - b", ["TypeError"]),
     ("over_fitting.q2", "answer = lambda model, parts, loss_fn, optimizer: optimizer.step()", ["images"]),

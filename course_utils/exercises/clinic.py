@@ -169,6 +169,7 @@ q3 = Question(
         ("[2, 1.9, 1.8, 1.7] with patience 2", lambda: ([2, 1.9, 1.8, 1.7], 2)),
         ("[3, 2, 2.5, 1, 1.5] with patience 2", lambda: ([3, 2, 2.5, 1, 1.5], 2)),
         ("[3, 2, 2.1, 2.2, 2.3, 1] with patience 2", lambda: ([3, 2, 2.1, 2.2, 2.3, 1], 2)),
+        ("[2, 2.1, 1, 1.5] with patience 2", lambda: ([2, 2.1, 1, 1.5], 2)),
         ("[1, 1, 1, 2, 0.5] with patience 2", lambda: ([1, 1, 1, 2, 0.5], 2)),
     ),
     praise="The network of the lowest loss so far, and no look into the future. Note what a patience that is too short "

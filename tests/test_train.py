@@ -63,6 +63,33 @@ def trained(pictures, tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+def test_a_run_that_is_deleted_while_it_goes_on_is_told_of(pictures, tmp_path, capsys, monkeypatch):
+    run_dir = tmp_path / "run"
+
+    def deleting(function):
+        def call(*args, **options):
+            shutil.rmtree(run_dir)
+            return function(*args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "fit", deleting(experiment.fit))
+        assert main(command(pictures, run_dir)) == 1
+    assert "error: The log of run was deleted while it was being written" in capsys.readouterr().err
+    shutil.rmtree(run_dir, ignore_errors=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "score", deleting(experiment.score))
+        assert main(command(pictures, run_dir)) == 0
+    said = capsys.readouterr()
+    assert "TensorBoard's" not in said.out
+    assert "settings.json, checkpoint.pt, TensorBoard's files: deleted while the run went on, and lost." in said.err
+    assert sorted(path.name for path in run_dir.iterdir() if path.suffix) == [
+        "history.csv", "mistakes.csv", "model.pt", "summary.json"
+    ]  # fmt: skip
+
+
 def table(path):
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from course_utils.device import use_cpu_threads
 from course_utils.doctor.machine import ROOT
+from course_utils.events import event_files
 from course_utils.full_size.experiment import (
     AUGMENT,
+    SETTINGS_FILE,
     SIZES,
     SUMMARY_FILE,
     Settings,
@@ -94,7 +96,12 @@ def train_and_report(settings: Settings, run_dir: Path, data_root: Path, ranks: 
         raise
     if ranks.first:
         print(summary_text(settings, summary), end="")
-        print(f"files          {run_dir}: model.pt, history.csv, mistakes.csv, summary.json, and TensorBoard's")
+        logged = ", and TensorBoard's" if event_files(run_dir) else ""
+        print(f"files          {run_dir}: model.pt, history.csv, mistakes.csv, summary.json{logged}")
+        lost = [name for name in (SETTINGS_FILE, "checkpoint.pt") if not (run_dir / name).is_file()]
+        lost += [] if logged else ["TensorBoard's files"]
+        if lost:
+            print(f"warning: {', '.join(lost)}: deleted while the run went on, and lost.", file=sys.stderr)
     return 0
 
 

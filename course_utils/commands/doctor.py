@@ -127,10 +127,12 @@ def files_in_the_way(place: str, folders: set[Path]) -> str:
     site, found = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")], []
     for folder in sorted(folders):
         for finder, name, is_package in pkgutil.iter_modules([str(folder)]):
+            if folder == ROOT and name in OWN:
+                continue
             if name in sys.stdlib_module_names:
                 hides = name in probe("names").get(place, ())
             else:
-                hides = name not in OWN and PathFinder.find_spec(name, site) is not None
+                hides = name == "course_utils" or PathFinder.find_spec(name, site) is not None
             if hides:
                 found.append(folder / name if is_package else Path(finder.find_spec(name).origin))
     if not found:

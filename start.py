@@ -456,7 +456,7 @@ def lock(args):
             lines.append('{}; python_version < "{}"'.format(pin, newest))
             lines.append('{}=={}; python_version >= "{}"'.format(name, newer.split("+")[0], newest))
     if not lines:
-        stop("pip found no versions that fit together; its own message is above.")
+        return 1  # pip has said why
     header = "# The versions that start.py installs and the tests ran on. Made by `start.py lock` on {},\n"
     header += "# {}, for Python {} and newer. What your system does not need is not installed for standing here.\n"
     header += (

@@ -42,6 +42,9 @@ env = commands.add_parser("env").add_subparsers(dest="action", required=True)
 create = env.add_parser("create")
 create.add_argument("-f", "--file", required=True)
 env.add_parser("remove").add_argument("-n", "--name", required=True)
+update = env.add_parser("update")
+update.add_argument("-n", "--name", required=True)
+update.add_argument("-f", "--file", required=True)
 run = commands.add_parser("run")
 run.add_argument("-n", "--name", required=True)
 run.add_argument("--no-capture-output", "--live-stream", action="store_true")
@@ -53,6 +56,8 @@ known = made.read_text().split() if made.exists() else []
 if args.command == "env" and args.action == "create":
     made.write_text(" ".join([*known, yaml.safe_load(pathlib.Path(args.file).read_text())["name"]]))
 elif args.command == "env":
+    if args.action == "update":
+        yaml.safe_load(pathlib.Path(args.file).read_text())
     sys.exit(args.name not in known)
 elif args.command == "run":
     if args.name not in known:
@@ -196,9 +201,9 @@ def test_command(command, stage, tmp_path):
         pytest.skip("needs make")
     if "--copy" in command:
         check_copy(command, stage, tmp_path)
-    elif "jupyter lab" in command or re.fullmatch("make lab|py start.py lab", command):
+    elif re.fullmatch(r"make lab|(py|conda run .* python) start\.py lab", command):
         check_lab(command, stage, tmp_path)
-    elif "pytest" in command or re.fullmatch(r"make test( ARGS=.*)?|py start.py test", command):
+    elif re.fullmatch(r"make test( ARGS=.*)?|(py|conda run .* python) start\.py test", command):
         check_test(command, stage)
     elif command.startswith("make"):
         check_target(command, stage)

@@ -155,19 +155,21 @@ def check_schedule(scheduler, optimizer, batches: int | None, epochs: int, saved
     if scheduler is None or not batches or epochs < 1:
         return known
     steps, used = done + batches * epochs, _steps_taken(scheduler) > 0
-    plan = functools.partial(planned_rates, scheduler, optimizer)
+    plan, same = functools.partial(planned_rates, scheduler, optimizer), True
     try:
         if saved is not None and used:  # the very scheduler that the run began with
             groups = saved["optimizer"]["param_groups"]
             rates = known[:done] + plan(steps - done, state=saved["scheduler"], groups=groups)
         else:
             rates = plan(steps)
-            resumed = rates if saved is None else plan(steps, at=done, state=saved["scheduler"])
-            if not _same(rates, known) or not _same(rates, resumed):
-                raise ValueError("it is not the one that the checkpoint was written with")
+            same = _same(rates, known) and (
+                saved is None or _same(rates, plan(steps, at=done, state=saved["scheduler"]))
+            )
     except Exception as error:
         remedy = f"Build it for epochs * len(loader) = {steps} steps." if saved is None else GO_ON
-        raise ValueError(f"The schedule does not fit a training of {steps} steps: {error}. {remedy}") from error
+        raise ValueError(f"The schedule cannot be stepped {steps} times, once after every batch. {remedy}") from error
+    if not same:
+        raise ValueError(f"The schedule is not the one that the checkpoint was written with. {GO_ON}")
     again, more = begins_again(rates, scheduler, batches), rates[len(known) :]
     nothing = bool(more) and max(more) < 1e-6 * max(rates)
     if saved is not None and (nothing or (more and again and not begins_again(known, scheduler, batches))):

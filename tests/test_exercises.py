@@ -623,6 +623,13 @@ KNOWN = [
         "answer = lambda p, t: min((p[t == k] == k).float().mean().item() for k in p.unique())",
         ["never predicted"],
     ),
+    (
+        "clinic.q2",
+        "import warnings\nfrom sklearn.metrics import recall_score\n\n\ndef answer(predicted, targets):\n"
+        '    with warnings.catch_warnings():\n        warnings.simplefilter("ignore")\n'
+        "        return recall_score(targets, predicted, average=None).min()",
+        ["is predicted and has no image"],
+    ),
     ("clinic.q3", "import numpy as np\nanswer = lambda losses, patience: int(np.argmin(losses))", ["do not exist"]),
     (
         "clinic.q3",
@@ -1104,6 +1111,12 @@ UNKNOWN = [
     ("clinic.q1", "answer = '3.61'", ["quotation marks"]),
     ("clinic.q2", "answer = lambda p, t: (p == t).float().min().item()", ["11 images"]),
     ("clinic.q2", "answer = lambda p, t: max(p[k] for k in t)", ["11 images"]),
+    (
+        "clinic.q2",
+        "def answer(p, t):\n"
+        "    return min((p[t == k] == k).float().mean().item() for k in t.unique() if (t == k).sum() > 1)",
+        ["one of them of class 1", "too large"],
+    ),
     ("clinic.q3", "answer = lambda losses, patience: patience", ["patience"]),
     ("clinic.q3", "answer = lambda losses, patience: losses[patience + 9]", ["IndexError"]),
     (

@@ -69,7 +69,9 @@ def worst_class(predicted: torch.Tensor, targets: torch.Tensor) -> float:
 
 ANSWERS = torch.tensor([0, 0, 0, 0, 1, 1, 0, 3, 3, 1, 3]), torch.tensor([0, 0, 0, 0, 1, 1, 1, 3, 3, 3, 3])
 MORE_ANSWERS = torch.tensor([2, 2, 0, 2, 2, 0, 1, 2]), torch.tensor([2, 2, 0, 2, 0, 0, 1, 2])
-NEVER_A_2 = torch.tensor([0, 0, 4, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 2, 2])
+NEVER_A_2 = torch.tensor([0, 0, 1, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 2, 2])
+ONE_OF_A_CLASS = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1])
+ONLY_AN_ANSWER = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 0, 0, 2, 2, 2])
 
 q2 = Question(
     name="clinic.q2",
@@ -82,6 +84,8 @@ q2 = Question(
         ("11 images of the classes 0, 1 and 3", lambda: tuple(part.clone() for part in ANSWERS)),
         ("8 images of three classes", lambda: tuple(part.clone() for part in MORE_ANSWERS)),
         ("7 images of three classes, none of them answered 2", lambda: tuple(part.clone() for part in NEVER_A_2)),
+        ("3 images, one of them of class 1", lambda: tuple(part.clone() for part in ONE_OF_A_CLASS)),
+        ("6 images of two classes, one answered with a third", lambda: tuple(part.clone() for part in ONLY_AN_ANSWER)),
     ),
     praise="One number that a rare class cannot hide behind. (With three images of it that number jumps by thirds: "
     "say how many there were.)",
@@ -111,6 +115,14 @@ q2 = Question(
             ),
             "You look at the classes that are predicted. A class that is never predicted is missing, and it is the "
             "worst of all: its share is 0. `targets.unique()` gives the classes that occur.",
+        ),
+        Mistake(
+            "a class that is only predicted",
+            lambda predicted, targets: (
+                0.0 if set(predicted.tolist()) - set(targets.tolist()) else worst_class(predicted, targets)
+            ),
+            "A class that is predicted and has no image in `targets` counts as wholly wrong. Leave it out: "
+            "`targets.unique()` gives those that occur.",
         ),
         Mistake(
             "classes without images",

@@ -330,7 +330,7 @@ def raise_explained(error: Exception, batch, model: nn.Module) -> None:
 def _tensors(inputs) -> Iterable[tuple[str, torch.Tensor]]:
     if isinstance(inputs, torch.Tensor):
         return [("", inputs)]
-    parts = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs)
+    parts = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs or ())  # None: no targets
     return [(f"[{key!r}]", part) for key, part in parts if isinstance(part, torch.Tensor)]
 
 

@@ -849,6 +849,11 @@ def test_batches_that_are_no_tensors_are_told_how_to_become_some(name, how):
         calls[how]()
 
 
+def test_targets_that_are_missing_are_named():
+    with pytest.raises(ValueError, match="did not accept inputs .* with targets NoneType"):
+        train(small_cnn(), [(GOOD[0][:8], None)])
+
+
 def test_words_are_refused_by_the_courses_loader_too():
     with pytest.raises(ValueError, match="Labels must be a tensor, not list. .*number the classes"):
         make_loader(GOOD[0][:8], WORDS, batch_size=4)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 from own_disk import mounting
 
 from course_utils.board import serve
@@ -329,22 +330,26 @@ def test_a_file_in_the_folder_of_a_copy_is_named_too(copied, tmp_path):
     assert found["kernel"][1].startswith(".../course_utils.py, .../torch.py: in the way")
 
 
-def test_only_those_of_pythons_own_names_that_something_looks_for_are_in_the_way(copied):
-    """Beside a notebook random.py does no harm, since the kernel has loaded Python's before; in the root it does."""
-    cells = [nbformat.v4.new_code_cell("import statistics\nfrom fractions import Fraction")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), copied / "notebooks" / "lesson.ipynb")
-    for name in ("statistics", "random", "turtle", "code", "mine"):
-        (copied / "notebooks" / f"{name}.py").write_text("x = 1\n")
-    for name in ("random", "turtle", "mine"):
-        (copied / f"{name}.py").write_text("x = 1\n")
+def test_of_pythons_own_names_those_are_in_the_way_that_something_looks_for(copied):
+    """Beside a notebook none does harm, since the kernel looks there after Python's own; in the root some do."""
+    for name in ("statistics", "random", "turtle", "gc", "os", "mine"):
+        for place in ("", "notebooks"):
+            (copied / place / f"{name}.py").write_text("x = 1\n")
     (copied / "torch").mkdir()  # no package without code: Python passes it over
     found = findings("imports,kernel", root=copied)
-    assert found["kernel"][1].startswith("notebooks/statistics.py: in the way"), found
-    assert found["imports"][1].startswith("random.py: in the way"), found
-    line = "import ipykernel.kernelapp, sys; sys.path.insert(0, ''); import random, statistics; random.random(); "
-    command = [sys.executable, "-P", "-c", line + "print(statistics.x)"]
-    done = subprocess.run(command, cwd=copied / "notebooks", capture_output=True, text=True)
-    assert done.stdout == "1\n", done.stderr
+    assert found["imports"][1].startswith("random.py, statistics.py: in the way"), found
+    assert "in the way" not in found["kernel"][1]
+    cell = nbformat.v4.new_code_cell(
+        "import random, statistics, mine\n[hasattr(m, 'x') for m in (random, statistics, mine)]"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    where = {"metadata": {"path": str(copied / "notebooks")}}
+    NotebookClient(notebook, kernel_name="python3", resources=where).execute()
+    assert cell.outputs[0]["data"]["text/plain"] == "[False, False, True]", "and so a real kernel has it"
+    for name in ("random", "gc", "os", "mine"):
+        code = f"import {name}; print(hasattr({name}, 'x'))"
+        done = subprocess.run([sys.executable, "-c", code], cwd=copied, capture_output=True, text=True)
+        assert done.stdout == f"{name in ('random', 'mine')}\n", "and so has a command"
 
 
 def test_a_file_beside_the_notebook_does_not_stop_tensorboard(tmp_path, monkeypatch):

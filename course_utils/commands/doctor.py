@@ -122,15 +122,19 @@ def folders_of_notebooks(args) -> set[Path]:
     return {folder.resolve() for folder in (ROOT / "notebooks", Path("notebooks"), args.runs.parent)}
 
 
-def files_in_the_way(place: str, folders: set[Path]) -> str:
-    """A sentence on files that hide a module which is looked for from there ("terminal", "notebook"), or ""."""
+def files_in_the_way(folders: set[Path], notebooks: bool) -> str:
+    """A sentence on files that Python would load in place of a module that the course needs, or "".
+
+    Beside notebooks they hide packages. In the folder of a command, where Python looks first, also Python's own
+    modules, random.py for instance; a kernel finds those before it looks into the folder.
+    """
     site, found = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")], []
     for folder in sorted(folders):
         for finder, name, is_package in pkgutil.iter_modules([str(folder)]):
             if folder == ROOT and name in OWN:
                 continue
             if name in sys.stdlib_module_names:
-                hides = name in probe("names").get(place, ())
+                hides = not notebooks and name in probe("names").get("python", ())
             else:
                 hides = name == "course_utils" or PathFinder.find_spec(name, site) is not None
             if hides:
@@ -146,7 +150,7 @@ def files_in_the_way(place: str, folders: set[Path]) -> str:
 def check_imports(args) -> tuple[str, str]:
     """Whether the packages can be loaded at all. What is not installed is the matter of check_packages."""
     folders = {folder.parent for folder in folders_of_notebooks(args) if folder.name == "notebooks"}
-    if hidden := files_in_the_way("terminal", folders):
+    if hidden := files_in_the_way(folders, notebooks=False):
         return "FAIL", hidden
     broken = {name: fails(name) for name in floors()[0] if installed(name) and fails(name)}
     if broken:
@@ -158,7 +162,7 @@ def check_imports(args) -> tuple[str, str]:
 
 def check_kernel(args) -> tuple[str, str]:
     """Whether the kernel that Jupyter starts for "Python 3" is this environment's, and finds this course."""
-    if hidden := files_in_the_way("notebook", folders_of_notebooks(args)):
+    if hidden := files_in_the_way(folders_of_notebooks(args), notebooks=True):
         return "FAIL", hidden
     spec = probe("kernel")
     if "error" in spec:

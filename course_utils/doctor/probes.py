@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-import re
 import sys
 import time
 from contextlib import suppress
+from importlib.machinery import BuiltinImporter, FrozenImporter
 from pathlib import Path
 
 from course_utils.board import serve
@@ -79,27 +79,14 @@ def kernel() -> dict:
 
 
 def names() -> dict:
-    """The modules that are looked for on disk, by name: by a "terminal" command from the start, by a "notebook" later.
-
-    Only a kernel that has loaded what it needs itself looks into the folder of the notebook.
-    """
-    asked = [name for name in sys.modules if "." not in name]
-
-    class Listener:
-        @staticmethod
-        def find_spec(name, path=None, target=None):
-            asked.extend([name] if path is None else [])
-
-    sys.meta_path.insert(0, Listener)
-    with suppress(Exception):
-        importlib.import_module("ipykernel.kernelapp")
-    at_start = len(asked)
-    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-            for module in re.findall(r"^(?:import|from) ([\w.]+)", "".join(cell["source"]), re.MULTILINE):
-                with suppress(Exception):  # also one that a lesson may do without
-                    importlib.import_module(module)
-    return {"terminal": sorted(set(asked)), "notebook": sorted(set(asked[at_start:]))}
+    """Python's own modules that the course's packages load from disk, by name: a file beside them could hide one."""
+    packages = [MODULES.get(package, package) for package in floors()[0]]
+    for module in (*packages, "jupyterlab.labapp", "tensorboard.main"):
+        with suppress(Exception):  # check_imports tells of it
+            importlib.import_module(module)
+    loaded = sys.stdlib_module_names & sys.modules.keys()
+    built_in = {name for name in loaded if BuiltinImporter.find_spec(name) or FrozenImporter.find_spec(name)}
+    return {"python": sorted(loaded - built_in)}
 
 
 def threads() -> dict:

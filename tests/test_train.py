@@ -90,6 +90,18 @@ def test_a_run_that_is_deleted_while_it_goes_on_is_told_of(pictures, tmp_path, c
     ]  # fmt: skip
 
 
+def test_what_a_killed_first_call_has_left_is_in_nobodys_way(pictures, tmp_path):
+    program = (
+        "import os, pathlib, sys; from course_utils.__main__ import main;"
+        "pathlib.Path.replace = lambda *_: os._exit(9);"
+        "main(sys.argv[1:])"
+    )
+    words = command(pictures, tmp_path / "run", "--recipe", "probe", "--data-root", str(tmp_path / "data"), epochs=1)
+    assert subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT).returncode == 9
+    assert any(path.suffix == ".unfinished" for path in (tmp_path / "run").iterdir())
+    assert main(words) == 0
+
+
 def table(path):
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -131,7 +131,8 @@ def started_run(run_dir: Path) -> tuple[Settings, str] | None:
             raise FileExistsError(
                 f"{file} is damaged, or another program's: choose a new or empty directory for --out."
             ) from error
-    if run_dir.exists() and (not run_dir.is_dir() or any(path.name != ".lock" for path in run_dir.iterdir())):
+    left = (".lock", ".unfinished")  # by a call that was killed before it had written the settings
+    if run_dir.exists() and (not run_dir.is_dir() or any(not p.name.endswith(left) for p in run_dir.iterdir())):
         raise FileExistsError(f"{run_dir} holds something, and no run: choose a new or empty directory for --out.")
     return None
 

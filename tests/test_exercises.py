@@ -1072,6 +1072,13 @@ UNKNOWN = [
         ["ZeroDivisionError", "warm-up of 0"],
     ),
     ("text.q5", "answer = lambda step, total, warm_up, peak: peak / 2", ["differs most at"]),
+    (
+        "text.q5",
+        "def answer(step, total, warm_up, peak):\n    if step < warm_up:\n"
+        "        return peak * (step + 1) / max(2, warm_up)\n"
+        "    return peak * (total - step) / (total - warm_up)",
+        ["3 steps with a warm-up of 1"],
+    ),
     ("next_steps.q1", "answer = 768 * 769", ["too large"]),
     ("next_steps.q1", "answer = [6144, 6144]", ["one number"]),
     ("next_steps.q2", "answer = lambda w, down, up, alpha: w + alpha / 2 * up @ down", ["size 5 and rank 3"]),
@@ -1722,7 +1729,7 @@ OTHER_STYLES = [
     ),
     (
         "text.q5",
-        "import numpy as np\n\n\ndef answer(step, total, warm_up, peak):\n    if warm_up < 2:\n"
+        "import numpy as np\n\n\ndef answer(step, total, warm_up, peak):\n    if not warm_up:\n"
         "        return np.interp(step, [0, total], [peak, 0])\n"
         "    return np.interp(step, [0, warm_up - 1, warm_up, total], [peak / warm_up, peak, peak, 0])",
     ),

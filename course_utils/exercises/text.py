@@ -287,9 +287,9 @@ def straight(step, total, warm_up):
 
 
 def whole_schedule(function):
-    """The rates of all steps, for two schedules."""
+    """The rates of all steps, for three schedules."""
     seen = {}
-    for total, warm_up, peak in ((10, 4, 0.001), (6, 0, 0.5)):
+    for total, warm_up, peak in ((10, 4, 0.001), (6, 0, 0.5), (3, 1, 2.0)):
         label = f"{total} steps with a warm-up of {warm_up}"
         try:
             rates = [function(step, total, warm_up, peak) for step in range(total)]

@@ -26,7 +26,6 @@ from course_utils.checks import (
     check_first_batch,
     check_numbers,
     check_reduction,
-    check_schedule,
     check_setup,
     is_class_loss,
     length,
@@ -34,6 +33,7 @@ from course_utils.checks import (
     raise_explained,
 )
 from course_utils.device import mixed_precision
+from course_utils.schedules import check_schedule
 
 Metric = Callable[[Any, Any], torch.Tensor]
 HALF = (torch.bfloat16, torch.float16)  # a sum kept in them stands still at a few hundred

@@ -191,29 +191,34 @@ def train_one_epoch(
     averages = Averages(loss_fn, metrics)
     precision = mixed_precision(device) if amp else contextlib.nullcontext()
     step, unseen, last_look = first_step, [], time.perf_counter()
-    for batch in loader:
-        try:
-            inputs, targets = batch
-            inputs, targets = move(inputs, device), move(targets, device)
-            optimizer.zero_grad()
-            with precision:
-                outputs = forward(model, inputs)
-                if step == first_step:
-                    check_first_batch(inputs, outputs, targets, loss_fn, loader)
-                loss = loss_fn(outputs, targets)
-            loss.backward()
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise_explained(error, batch, model)
-        optimizer.step()
-        loss = loss.detach()
-        averages.add(loss, outputs, targets)
-        unseen.append((loss, optimizer.param_groups[0]["lr"]))
-        if scheduler is not None:
-            scheduler.step()
-        step += 1
-        if time.perf_counter() - last_look > LOOK_EVERY:
+    try:
+        for batch in loader:
+            try:
+                inputs, targets = batch
+                inputs, targets = move(inputs, device), move(targets, device)
+                optimizer.zero_grad()
+                with precision:
+                    outputs = forward(model, inputs)
+                    if step == first_step:
+                        check_first_batch(inputs, outputs, targets, loss_fn, loader)
+                    loss = loss_fn(outputs, targets)
+                loss.backward()
+            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                raise_explained(error, batch, model)
+            optimizer.step()
+            loss = loss.detach()
+            unseen.append((loss, optimizer.param_groups[0]["lr"]))
+            step += 1
+            averages.add(loss, outputs, targets)
+            if scheduler is not None:
+                scheduler.step()
+            if time.perf_counter() - last_look > LOOK_EVERY:
+                _look(step, unseen, averages, on_look)
+                last_look = time.perf_counter()
+    except BaseException:
+        with contextlib.suppress(Exception):  # the steps since the last look belong to the record, too
             _look(step, unseen, averages, on_look)
-            unseen, last_look = [], time.perf_counter()
+        raise
     if step == first_step:
         raise ValueError("The training loader gave no batch: it is empty, or an iterator that is used up.")
     _look(step, unseen, averages, on_look)
@@ -221,10 +226,14 @@ def train_one_epoch(
 
 
 def _look(step: int, unseen: list, averages: Averages, on_look: Callable | None) -> None:
-    """Fetch the losses of the last steps, in one transfer, and stop the training where one is not finite."""
+    """Fetch the losses of the last steps, in one transfer, and stop the training where one is not finite.
+
+    `unseen` is then empty.
+    """
     if not unseen:
         return
     losses, rates = torch.stack([loss for loss, _ in unseen]).flatten().tolist(), [rate for _, rate in unseen]
+    unseen.clear()
     start = step - len(losses) + 1
     for i, (at, loss, rate) in enumerate(zip(range(start, step + 1), losses, rates, strict=True)):
         if not math.isfinite(loss):

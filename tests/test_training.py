@@ -736,9 +736,8 @@ def test_a_loss_gone_nan_names_the_step_and_the_rate():
 
 
 @pytest.mark.parametrize("ending", [TrainingDiverged, KeyboardInterrupt, RuntimeError])
-def test_a_training_that_ends_early_carries_its_record(ending, monkeypatch):
+def test_a_training_that_ends_early_carries_its_record(ending):
     """Three epochs of four steps; at the sixth step the loss is NaN, or the training is stopped, or fails."""
-    monkeypatch.setattr("course_utils.training.LOOK_EVERY", -1)  # at every step
     images, labels = images_and_labels(count=32)
     batches, calls = [(images[i : i + 8], labels[i : i + 8]) for i in range(0, 32, 8)], []
 
@@ -757,6 +756,42 @@ def test_a_training_that_ends_early_carries_its_record(ending, monkeypatch):
     assert history["train_loss"] == [pytest.approx(sum(history.step_loss[:4]) / 4, rel=1e-5)]
     told = " ".join(getattr(caught.value, "__notes__", []))
     assert ("sys.last_value.history" in told) == (ending is not RuntimeError)
+
+
+@pytest.mark.parametrize("fault", ["loader", "metric", "logger", "interrupt"])
+def test_the_record_holds_every_step_up_to_the_end(fault, tmp_path):
+    """At the sixth step, in the second epoch; nobody has looked at the losses of that epoch yet."""
+    images, labels = images_and_labels(count=32)
+    calls = []
+
+    class Batches(list):
+        def __iter__(self):
+            for batch in super().__iter__():
+                calls.append(batch)
+                if len(calls) == 7 and fault in ("loader", "interrupt"):
+                    raise KeyboardInterrupt if fault == "interrupt" else OSError("the disk is gone")
+                yield batch
+
+    def metric(outputs, targets):
+        if len(calls) == 6 and fault == "metric":
+            raise OSError("the metric is wrong")
+        return outputs.argmax(1) == targets
+
+    class FailingLogger(RunLogger):
+        def log_scalars(self, values, step):
+            if step == 6 and fault == "logger":
+                raise OSError("the log is gone")
+            super().log_scalars(values, step)
+
+    batches = Batches((images[i : i + 8], labels[i : i + 8]) for i in range(0, 32, 8))
+    with FailingLogger(tmp_path) as logger, pytest.raises((OSError, KeyboardInterrupt)) as caught:
+        train(small_cnn(), batches, epochs=3, metrics={"right": metric}, logger=logger)
+    history = caught.value.history
+    steps = {"logger": 8}.get(fault, 6)  # a log that fails is seen at the end of the epoch
+    assert len(history.step_loss) == len(history.step_lr) == steps and len(history.epochs) == 1
+    logged = read_scalars(tmp_path)["loss/step"]
+    assert logged.steps.tolist() == [*range(1, 6 if fault == "logger" else 7)]
+    assert logged.values.tolist() == pytest.approx(history.step_loss[: len(logged.steps)], rel=1e-6)
 
 
 def test_weights_gone_nan_carry_the_record_too():

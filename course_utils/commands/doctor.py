@@ -137,8 +137,8 @@ def files_in_the_way(folders: set[Path], notebooks: bool) -> str:
                 hides = not notebooks and name in probe("names").get("python", ())
             else:
                 hides = name == "course_utils" or PathFinder.find_spec(name, site) is not None
-            if hides:
-                found.append(folder / name if is_package else Path(finder.find_spec(name).origin))
+            if hides and (spec := finder.find_spec(name)):  # None for a link that leads nowhere
+                found.append(folder / name if is_package else Path(spec.origin))
     if not found:
         return ""
     return (

@@ -799,6 +799,13 @@ KNOWN = [
     ("federated.q4", "import statistics\nanswer = statistics.pvariance([-2, 2])", ["between the clients"]),
     ("federated.q5", "answer = 1 / 10", ["in one number"]),
     ("federated.q5", "answer = 307_386**0.5", ["in the sum"]),
+    (
+        "environment.q1",
+        "def answer(version, floor):\n"
+        "    one, two = ([int(x) for x in v.split('+')[0].split('.')] for v in (version, floor))\n"
+        "    for a, b in zip(one, two):\n        if a != b:\n            return a > b\n    return True",
+        ["as many parts as both have"],
+    ),
 ]
 
 # Wrong in a way that no catalogue holds: the reply says what differs.
@@ -1190,6 +1197,18 @@ UNKNOWN = [
     ("federated.q4", "answer = (1, 4)", ["one number"]),
     ("federated.q5", "answer = 5", ["too small"]),
     ("federated.q5", "answer = '55'", ["quotation marks"]),
+    (
+        "environment.q1",
+        "def answer(v, f):\n    one, two = ([int(x) for x in t.replace('+cpu', '').split('.')] for t in (v, f))\n"
+        "    return one >= two",
+        ["'2.14.1+cu130', '2.6'", "ValueError"],
+    ),
+    (
+        "environment.q3",
+        "import tempfile\nfrom tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
+        "    with SummaryWriter(tempfile.mkdtemp()) as w:\n        for i, x in enumerate(sum(epochs, []), 1):\n            w.add_scalar('loss', x, i)",
+        ["is not in `folder`"],
+    ),
 ]
 
 
@@ -1832,6 +1851,7 @@ OTHER_STYLES = [
         "import torch.nn.functional as F\n\n\ndef answer(scores):\n"
         "    return F.softplus((scores[:, 1:] - scores[:, :1]).logsumexp(1)).mean()",
     ),
+    ("environment.q1", "from packaging.version import Version\nanswer = lambda v, f: Version(v) >= Version(f)"),
 ]
 
 

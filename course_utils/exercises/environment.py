@@ -10,7 +10,7 @@ from course_utils.exercises.question import Finding, Mistake, Question, calls
 from course_utils.tracking import RunLogger, read_scalars
 
 VERSIONS = (("2.10", "2.9"), ("2.14.1+cpu", "2.6"), ("2.6", "2.6"), ("2.5.1", "2.6"), ("3.0", "2.21"), ("11.0", "9.1"))
-VERSIONS += (("2.6.0", "2.6.5"), ("2.6.12", "2.6.5"))
+VERSIONS += (("2.6.0", "2.6.5"), ("2.6.12", "2.6.5"), ("2.6.1", "2.6"), ("2.6", "2.6.5"), ("2.14.1+cu130", "2.6"))
 
 
 def as_decimal(version: str) -> float:
@@ -55,6 +55,12 @@ q1 = Question(
             lambda version, floor: release(version)[:2] >= release(floor)[:2],
             "You compare the first two numbers alone. Then `2.6.0` would do where `2.6.5` is asked for, as this course "
             "asks for it of tensorboardX. Compare all parts.",
+        ),
+        Mistake(
+            "as far as both have parts",
+            lambda version, floor: release(version)[: len(release(floor))] >= release(floor)[: len(release(version))],
+            "You compare as many parts as both have. Then `2.6` would do where `2.6.5` is asked for. Python's tuples "
+            "and lists get this right: `(2, 6) >= (2, 6, 5)` is False.",
         ),
     ),
     hints=(
@@ -150,13 +156,15 @@ def logged(function) -> dict:
             except Exception as error:
                 error.add_note(f"for {label}")
                 raise
-            curves = read_scalars(folder) if list(Path(folder).glob("*tfevents*")) else {}
+            files = list(Path(folder).glob("*tfevents*"))
+            curves = read_scalars(folder) if files else {}
+        empty = "empty when your function returns" if files else "not in `folder`"
         if set(curves) == {"loss"}:
             seen[f"The log of {label}"] = Finding("a curve named loss")
             seen[f"The list of steps for {label}"] = curves["loss"].steps.tolist()
             seen[f"The list of losses for {label}"] = curves["loss"].values
         else:
-            tags = f"a curve named {', '.join(sorted(curves))}" if curves else "empty when your function returns"
+            tags = f"a curve named {', '.join(sorted(curves))}" if curves else empty
             seen[f"The log of {label}"] = Finding(tags)
     return seen
 

@@ -257,7 +257,7 @@ def _numbers_differ(given: torch.Tensor, right: torch.Tensor, tolerance: float) 
         return ""
     if not given.isfinite().all():
         what = "NaN" if given.isnan().any() else "infinity"
-        why = "Look for a logarithm of 0 or less, and an exponential of much"
+        why = "Look for 0 / 0, as in the mean of nothing, a logarithm of 0 or less, and an exponential of much"
         return f"holds {what}: it should be {short(right)}. {why}"
     both = f"it is {short(given)}, and should be {short(right)}"
     if torch.allclose(-given, right, rtol=tolerance, atol=tolerance):

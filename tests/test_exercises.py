@@ -806,6 +806,24 @@ KNOWN = [
         "    for a, b in zip(one, two):\n        if a != b:\n            return a > b\n    return True",
         ["as many parts as both have"],
     ),
+    (
+        "clinic.q2",
+        "answer = lambda p, t: min((p[t == k] == k).float().mean().item() for k in range(10))",
+        ["the mean of nothing is NaN"],
+    ),
+    (
+        "clinic.q3",
+        "def answer(losses, patience):\n    best = waited = 0\n    for epoch in range(1, len(losses)):\n"
+        "        if losses[epoch] < losses[best]:\n            best = epoch\n        else:\n"
+        "            waited += 1\n            if waited >= patience:\n                return best\n    return best",
+        ["begins the count again"],
+    ),
+    (
+        "clinic.q2",
+        "def answer(predicted, targets):\n    count = len(targets.unique())\n"
+        "    return min((predicted[targets == k] == k).float().mean().item() for k in range(count))",
+        ["the mean of nothing is NaN"],
+    ),
 ]
 
 # Wrong in a way that no catalogue holds: the reply says what differs.
@@ -1206,8 +1224,14 @@ UNKNOWN = [
     (
         "environment.q3",
         "import tempfile\nfrom tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
-        "    with SummaryWriter(tempfile.mkdtemp()) as w:\n        for i, x in enumerate(sum(epochs, []), 1):\n            w.add_scalar('loss', x, i)",
+        "    with SummaryWriter(tempfile.mkdtemp()) as w:\n        for i, x in enumerate(sum(epochs, []), 1):\n"
+        "            w.add_scalar('loss', x, i)",
         ["is not in `folder`"],
+    ),
+    (
+        "clinic.q2",
+        "import torch\nanswer = lambda p, t: torch.stack([(p[t == k] == k).float().mean() for k in range(10)]).min()",
+        ["0 / 0, as in the mean of nothing"],
     ),
 ]
 
@@ -1852,6 +1876,11 @@ OTHER_STYLES = [
         "    return F.softplus((scores[:, 1:] - scores[:, :1]).logsumexp(1)).mean()",
     ),
     ("environment.q1", "from packaging.version import Version\nanswer = lambda v, f: Version(v) >= Version(f)"),
+    (
+        "clinic.q3",
+        "def answer(losses, patience):\n    for e in range(len(losses)):\n"
+        "        if all(x >= losses[e] for x in losses[e + 1 : e + 1 + patience]):\n            return e",
+    ),
 ]
 
 

@@ -71,8 +71,7 @@ ANSWERS = torch.tensor([0, 0, 0, 0, 1, 1, 0, 3, 3, 1, 3]), torch.tensor([0, 0, 0
 MORE_ANSWERS = torch.tensor([2, 2, 0, 2, 2, 0, 1, 2]), torch.tensor([2, 2, 0, 2, 0, 0, 1, 2])
 NEVER_A_2 = torch.tensor([0, 0, 1, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 2, 2])
 ONE_OF_A_CLASS = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1])
-ONLY_AN_ANSWER = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 0, 0, 2, 2, 2])
-
+NO_CLASS_0 = torch.tensor([1, 1, 2, 3, 3, 3]), torch.tensor([1, 1, 1, 3, 3, 3])
 q2 = Question(
     name="clinic.q2",
     title="The class that fails",
@@ -85,7 +84,7 @@ q2 = Question(
         ("8 images of three classes", lambda: tuple(part.clone() for part in MORE_ANSWERS)),
         ("7 images of three classes, none of them answered 2", lambda: tuple(part.clone() for part in NEVER_A_2)),
         ("3 images, one of them of class 1", lambda: tuple(part.clone() for part in ONE_OF_A_CLASS)),
-        ("6 images of two classes, one answered with a third", lambda: tuple(part.clone() for part in ONLY_AN_ANSWER)),
+        ("6 images of the classes 1 and 3, one answered 2", lambda: tuple(part.clone() for part in NO_CLASS_0)),
     ),
     praise="One number that a rare class cannot hide behind. (With three images of it that number jumps by thirds: "
     "say how many there were.)",
@@ -133,6 +132,14 @@ q2 = Question(
             "One of your classes has no image in `targets`, and counts as wholly wrong. Leave it out: "
             "`targets.unique()` gives those that occur.",
         ),
+        Mistake(
+            "the mean of no images",
+            lambda predicted, targets: min(
+                (predicted[targets == k] == k).double().mean().item() for k in range(int(targets.max()) + 1)
+            ),
+            "One of your classes has no image in `targets`, and the mean of nothing is NaN. Leave it out: "
+            "`targets.unique()` gives those that occur.",
+        ),
     ),
     hints=(
         "For one class k: which images have it as their true class, and how many of them are answered k?",
@@ -154,6 +161,18 @@ def early_stopping(val_losses, patience, *, ties_count=False):
         elif epoch - best >= patience:
             break
     return best, epoch
+
+
+def never_counted_again(val_losses, patience):
+    best = waited = 0
+    for epoch, loss in enumerate(val_losses):
+        if loss < val_losses[best]:
+            best = epoch
+        elif epoch:
+            waited += 1
+        if waited == patience:
+            break
+    return best
 
 
 def rises_in_a_row(val_losses, patience):
@@ -179,7 +198,7 @@ q3 = Question(
         ("[3, 2, 1, 1.5, 1.4, 1.3, 0.5] with patience 3", lambda: ([3, 2, 1, 1.5, 1.4, 1.3, 0.5], 3)),
         ("[3, 2, 2.1, 2.2, 1, 0.9] with patience 2", lambda: ([3, 2, 2.1, 2.2, 1, 0.9], 2)),
         ("[2, 1.9, 1.8, 1.7] with patience 2", lambda: ([2, 1.9, 1.8, 1.7], 2)),
-        ("[3, 2, 2.5, 1, 1.5] with patience 2", lambda: ([3, 2, 2.5, 1, 1.5], 2)),
+        ("[3, 2, 2.5, 1, 1.5, 0.5] with patience 2", lambda: ([3, 2, 2.5, 1, 1.5, 0.5], 2)),
         ("[3, 2, 2.1, 2.2, 2.3, 1] with patience 2", lambda: ([3, 2, 2.1, 2.2, 2.3, 1], 2)),
         ("[2, 2.1, 1, 1.5] with patience 2", lambda: ([2, 2.1, 1, 1.5], 2)),
         ("[1, 1, 1, 2, 0.5] with patience 2", lambda: ([1, 1, 1, 2, 0.5], 2)),
@@ -202,6 +221,12 @@ q3 = Question(
             rises_in_a_row,
             "You count rises from one epoch to the next. A loss that falls a little, and stays above the lowest, is no "
             "progress either: compare with the lowest so far.",
+        ),
+        Mistake(
+            "the count goes on",
+            never_counted_again,
+            "You count all epochs without progress, from the first on. A new lowest loss begins the count again: set "
+            "it to 0 there.",
         ),
         Mistake(
             "one epoch too late",

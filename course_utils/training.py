@@ -191,7 +191,7 @@ def train_one_epoch(
     averages = Averages(loss_fn, metrics)
     precision = mixed_precision(device) if amp else contextlib.nullcontext()
     step, unseen, last_look = first_step, [], time.perf_counter()
-    try:
+    with _looked_at(unseen, averages, on_look):
         for batch in loader:
             try:
                 inputs, targets = batch
@@ -206,47 +206,53 @@ def train_one_epoch(
             except (RuntimeError, ValueError, IndexError, TypeError) as error:
                 raise_explained(error, batch, model)
             optimizer.step()
-            loss = loss.detach()
-            unseen.append((loss, optimizer.param_groups[0]["lr"]))
-            step += 1
+            loss, step = loss.detach(), step + 1
+            unseen.append((step, loss, optimizer.param_groups[0]["lr"]))
             averages.add(loss, outputs, targets)
             if scheduler is not None:
                 scheduler.step()
             if time.perf_counter() - last_look > LOOK_EVERY:
-                _look(step, unseen, averages, on_look)
+                _look(unseen, averages, on_look)
                 last_look = time.perf_counter()
-    except BaseException:
-        with contextlib.suppress(Exception):  # the steps since the last look belong to the record, too
-            _look(step, unseen, averages, on_look)
-        raise
     if step == first_step:
         raise ValueError("The training loader gave no batch: it is empty, or an iterator that is used up.")
-    _look(step, unseen, averages, on_look)
     return averages.result()
 
 
-def _look(step: int, unseen: list, averages: Averages, on_look: Callable | None) -> None:
+@contextlib.contextmanager
+def _looked_at(unseen: list, averages: Averages, on_look: Callable | None) -> Iterator[None]:
+    """Look at what is left at the end; where an error ends the epoch, the steps before it belong to the record, too."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            _look(unseen, averages, on_look)
+        raise
+    _look(unseen, averages, on_look)
+
+
+def _look(unseen: list, averages: Averages, on_look: Callable | None) -> None:
     """Fetch the losses of the last steps, in one transfer, and stop the training where one is not finite.
 
-    `unseen` is then empty.
+    unseen: (step, loss, rate) of each; it is then empty.
     """
     if not unseen:
         return
-    losses, rates = torch.stack([loss for loss, _ in unseen]).flatten().tolist(), [rate for _, rate in unseen]
+    steps, losses, rates = (list(column) for column in zip(*unseen, strict=True))
+    losses = torch.stack(losses).flatten().tolist()
     unseen.clear()
-    start = step - len(losses) + 1
-    for i, (at, loss, rate) in enumerate(zip(range(start, step + 1), losses, rates, strict=True)):
+    for i, (step, loss, rate) in enumerate(zip(steps, losses, rates, strict=True)):
         if not math.isfinite(loss):
             if on_look is not None and i:  # the record shows how it came to that
-                on_look(at - 1, losses[:i], rates[:i], averages)
+                on_look(step - 1, losses[:i], rates[:i], averages)
             raise TrainingDiverged(
-                f"The loss is {loss} at step {at}, at a learning rate of {rate:.3g}. Try a tenth of that rate or a "
+                f"The loss is {loss} at step {step}, at a learning rate of {rate:.3g}. Try a tenth of that rate or a "
                 "warm-up, clip the gradient, and look for NaN in the inputs or a logarithm of 0 in the loss. "
                 "The model's weights are spoilt: build it anew, or load the checkpoint's (resume=True alone brings "
                 "the old rate back with them). A class loss is NaN too where every target of a batch is ignored."
             )
     if on_look is not None:
-        on_look(step, losses, rates, averages)
+        on_look(steps[-1], losses, rates, averages)
 
 
 def evaluate(

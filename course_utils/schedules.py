@@ -53,7 +53,7 @@ def check_schedule(scheduler, optimizer, batches: int | None, epochs: int, saved
     if saved is not None and (nothing or (more and again and not begins_again(known, scheduler, batches))):
         fault = again or "its learning rate is 0 in all that are added"
         raise ValueError(f"The schedule is not made for as many as {steps} steps: {fault}. {GO_ON}")
-    fault = again or over_early(rates)
+    fault = again or (batches > 1 and over_early(rates))  # with one batch an epoch, counting epochs is right
     if fault and (saved is not None or not used):  # of a used one only the end is seen
         warnings.warn(
             f"The schedule does not seem to count steps: {fault}. fit steps it after every batch, {steps} times in "

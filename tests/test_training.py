@@ -475,6 +475,12 @@ def test_nor_is_a_schedule_without_an_end(name, epochs, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("decay", [lambda o: L.ExponentialLR(o, 0.9), lambda o: L.MultiStepLR(o, [10, 15])])
+def test_with_one_batch_an_epoch_epochs_may_be_counted(decay, recwarn):
+    scheduled(decay, 50, batches=TEN[:1])
+    assert not recwarn.list
+
+
 BY_EPOCHS = {
     "StepLR": lambda o, epochs: L.StepLR(o, 7, 0.1),
     "StepLR, halved": lambda o, epochs: L.StepLR(o, 3, 0.5),

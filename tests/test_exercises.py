@@ -824,6 +824,32 @@ KNOWN = [
         "    return min((predicted[targets == k] == k).float().mean().item() for k in range(count))",
         ["the mean of nothing is NaN"],
     ),
+    (
+        "own_pictures.q1",
+        "import numpy as np\nanswer = lambda pixels: (pixels * 255 / 65535).astype(np.uint8)",
+        ["is black", "convert last"],
+    ),
+    (
+        "own_pictures.q1",
+        "import numpy as np\nanswer = lambda pixels: np.round(pixels / 2**8).astype('uint8')",
+        ["white turns black"],
+    ),
+    (
+        "cnn.q4",
+        "def answer(model):\n    for part in (model.conv1, model.bn1):\n        part.requires_grad_(False)\n"
+        "    model.bn1.momentum = 0.0",
+        ["momentum of 0", "does not use it"],
+    ),
+    (
+        "own_pictures.q1",
+        "answer = lambda pixels: (pixels * 255 / 65535).round().astype('uint8')",
+        ["wraps around", "0 and 1 alone"],
+    ),
+    (
+        "own_pictures.q1",
+        "answer = lambda pixels: (pixels.astype('uint8') / 257).astype('uint8')",
+        ["is black", "convert first"],
+    ),
 ]
 
 # Wrong in a way that no catalogue holds: the reply says what differs.
@@ -1233,6 +1259,11 @@ UNKNOWN = [
         "import torch\nanswer = lambda p, t: torch.stack([(p[t == k] == k).float().mean() for k in range(10)]).min()",
         ["0 / 0, as in the mean of nothing"],
     ),
+    (
+        "cnn.q1",
+        "import torch\nanswer = lambda p: (torch.where(p < 7)[0], torch.where(p >= 7)[0])",
+        ["of the patients 40 to 49", "57 of 57"],
+    ),
 ]
 
 
@@ -1337,10 +1368,13 @@ OTHER_STYLES = [
     ),
     (
         "cnn.q1",
-        "import numpy as np\nanswer = lambda p: (np.flatnonzero(p.numpy() < 7), np.flatnonzero(p.numpy() >= 7))",
+        "import numpy as np\nanswer = lambda p: [np.flatnonzero(side) for side in (p.numpy() % 4, p.numpy() % 4 == 0)]",
     ),
-    ("cnn.q1", "answer = lambda p: ([i for i, x in enumerate(p) if x > 2], [i for i, x in enumerate(p) if x <= 2])"),
-    ("cnn.q1", "answer = lambda p: ((p < 7).nonzero(as_tuple=True)[0], (p >= 7).nonzero(as_tuple=True)[0])"),
+    (
+        "cnn.q1",
+        "answer = lambda p: ([i for i, x in enumerate(p) if x % 4], [i for i, x in enumerate(p) if not x % 4])",
+    ),
+    ("cnn.q1", "answer = lambda p: ((p % 5 > 1).nonzero(as_tuple=True)[0], (p % 5 < 2).nonzero(as_tuple=True)[0])"),
     ("cnn.q1", "import torch\nanswer = lambda p: (torch.where(p % 3 > 0)[0], torch.where(p % 3 == 0)[0])"),
     (
         "cnn.q1",
@@ -1880,6 +1914,12 @@ OTHER_STYLES = [
         "clinic.q3",
         "def answer(losses, patience):\n    for e in range(len(losses)):\n"
         "        if all(x >= losses[e] for x in losses[e + 1 : e + 1 + patience]):\n            return e",
+    ),
+    (
+        "federated.q3",
+        "import torch\nfrom torch import nn\n\n\ndef answer(change, limit):\n    if not change.isfinite().all():\n"
+        "        return torch.zeros_like(change)\n    weight = nn.Parameter(change)\n"
+        "    weight.grad = change.clone()\n    nn.utils.clip_grad_norm_([weight], limit)\n    return weight.grad",
     ),
 ]
 

@@ -17,14 +17,17 @@ WHOLE = "by patient, with 20 to 50 % of the images in the test set"
 
 
 def patients(shuffled: bool) -> torch.Tensor:
-    """The patient of each of 57 images: ten patients with 3 to 9 images."""
+    """The patient of each of 57 images: ten patients with 3 to 9 images; 0 to 9 in order, or 40 to 49 shuffled."""
     numbers = torch.repeat_interleave(torch.arange(10), torch.tensor([3, 9, 4, 8, 5, 7, 6, 3, 8, 4]))
-    return numbers[torch.randperm(57, generator=torch.Generator().manual_seed(0))] if shuffled else numbers
+    return numbers[torch.randperm(57, generator=torch.Generator().manual_seed(0))] + 40 if shuffled else numbers
 
 
 def judged_split(split) -> dict:
     seen = {}
-    for label, shuffled in (("images sorted by patient", False), ("images in mixed order", True)):
+    for label, shuffled in (
+        ("images sorted by patient", False),
+        ("images in mixed order, of the patients 40 to 49,", True),
+    ):
         of_patient = patients(shuffled)
         try:
             sides = [torch.as_tensor(np.asarray(side)) for side in split(of_patient.clone())]
@@ -59,6 +62,11 @@ def judgement(sides: list[torch.Tensor], of_patient: torch.Tensor) -> str:
     return WHOLE if in_range else f"by patient, with {len(sides[1])} of {len(of_patient)} images in the test set"
 
 
+def tested(of_patient: torch.Tensor) -> torch.Tensor:
+    """Which images are of the three patients with the largest numbers."""
+    return of_patient >= of_patient.unique()[7]
+
+
 def cut(order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return order[: int(0.7 * len(order))], order[int(0.7 * len(order)) :]
 
@@ -70,7 +78,7 @@ q1 = Question(
     "`split_by_patient(patients)`: the indices of the training images and of the test images, two tensors. The model "
     "will be used on new patients. The test set is to hold at least 20 and at most 50 % of the images.",
     fills="split_by_patient",
-    right=lambda of_patient: tuple(part.nonzero().flatten() for part in (of_patient < 7, of_patient >= 7)),
+    right=lambda of_patient: tuple(part.nonzero().flatten() for part in (~tested(of_patient), tested(of_patient))),
     observe=judged_split,
     praise="No patient is on two sides. (Which patients are tested is still a matter of luck: repeat with others.)",
     mistakes=(
@@ -94,13 +102,13 @@ q1 = Question(
         ),
         Mistake(
             "nonzero without flatten",
-            lambda of_patient: ((of_patient < 7).nonzero(), (of_patient >= 7).nonzero()),
+            lambda of_patient: ((~tested(of_patient)).nonzero(), tested(of_patient).nonzero()),
             "`nonzero()` gives the shape (N, 1), a row for each image (and so does `np.argwhere`). Indices have the "
             "shape (N,): add `.flatten()`.",
         ),
         Mistake(
             "the test set is a part of the training set",
-            lambda of_patient: (torch.arange(len(of_patient)), (of_patient >= 7).nonzero().flatten()),
+            lambda of_patient: (torch.arange(len(of_patient)), tested(of_patient).nonzero().flatten()),
             "Some of your test images, or all, are training images too. What a model knows by heart, it gets right.",
         ),
     ),
@@ -389,6 +397,13 @@ q4 = Question(
             lambda model: no_gradients(model, evaluation=True),
             "You put bn1 into evaluation mode once, and the next `model.train()` undoes it: its running mean and "
             "variance have moved. It has to stay so through `model.train()`, as the course's `freeze` makes it.",
+        ),
+        Mistake(
+            "a momentum of 0",
+            lambda model: (no_gradients(model), setattr(model.bn1, "momentum", 0.0)),
+            "With a momentum of 0 the running mean stands still, and bn1 does not use it: in training mode it "
+            "normalises with the mean of the batch, so what `fc` gets depends on the other images. Keep bn1 in "
+            "evaluation mode.",
         ),
         Mistake(
             "the head as well",

@@ -63,6 +63,25 @@ q1 = Question(
             "type: add `.astype(np.uint8)`.",
         ),
         Mistake(
+            "multiplied first, and rounded",
+            lambda pixels: (pixels * 255 / 65535).round(),
+            "You multiply first, and `uint16` holds nothing above 65535: what is larger wraps around, and your picture "
+            "holds 0 and 1 alone. Divide first, which makes floats.",
+        ),
+        Mistake(
+            "all black",
+            np.zeros_like,
+            "Your picture is black. Do you multiply first? `uint16` holds nothing above 65535: what is larger wraps "
+            "around, and divided by 65535 it is less than 1. Do you convert first? `uint8` holds nothing above 255. "
+            "Divide first, and convert last.",
+        ),
+        Mistake(
+            "divided by 256 and rounded",
+            lambda pixels: (pixels / 256).round().astype(np.uint8),
+            "65535 / 256 is 255.996, which you round to 256, and `uint8` makes 0 of that: white turns black. "
+            "65535 / 257 is 255.",
+        ),
+        Mistake(
             "from 0 to 1",
             lambda pixels: pixels / 65535,
             "Your picture runs from 0 to 1. As `uint8` it runs from 0 to 255.",

@@ -66,12 +66,15 @@ def test_last_and_best_value_of_each_scalar(logged, tmp_path, capsys):
 NAMES = {
     "smallest": "loss loss/val val_loss loss_epoch Loss/train valLoss epoch_loss evaluation_loss_vs_iterations l1_loss "
     "loss/2 perplexity error error_rate top1_error word_error_rate wer/val rmse mae mean_absolute_error nll "
-    "brier_score cross_entropy binary_crossentropy accuracy/loss dice_loss loss_per_token",
+    "brier_score cross_entropy binary_crossentropy accuracy/loss dice_loss loss_per_token val_loss/dataloader_idx_0 "
+    "validation_0-logloss eval-mlogloss eval-merror top-1-error",
     "largest": "accuracy/val hparams/accuracy/val accuracy/worst_class class_accuracy/3 lossless_accuracy acc1 "
     "top_5_acc eval_loss/accuracy valAccuracy error/accuracy F1Score f1_macro roc_auc AUC mAP mAP50-95 recall@10 "
-    "precision_at_5 ndcg@5 hit_rate iou/mean r2 log_likelihood",
+    "precision_at_5 ndcg@5 hit_rate iou/mean r2 log_likelihood metrics/mAP50-95(B) metrics/precision(M) roc_auc_ovr "
+    "val_acc/dataloader_idx_1 top-1-accuracy",
     "none": "loss_scale loss/scale loss_weight learning_rate lr grad_norm grad_norm/loss loss/grad_norm gradient/norm "
-    "neg_log_loss neg_mean_squared_error negative/recall one_minus_accuracy 1-accuracy loss_std accuracy/std "
+    "neg_log_loss neg_mean_squared_error negative/recall one_minus_accuracy 1-accuracy 1_-_accuracy "
+    "val/1-auc -loss val/-log_likelihood loss_std accuracy/std "
     "loss_ratio accuracy_gap glossy floss terror mirror bacchus inaccuracy false_positive_rate entropy step epoch "
     "update/head loss/cosine_similarity loss_fn loss/训练 samples_per_second dropout_rate "
     "time/loss not_finite/weights/fc.weight",

@@ -20,8 +20,8 @@ from course_utils.files import write_atomically
 
 # What the words of a scalar's name say of its best value.
 SMALLEST = re.compile(
-    "loss|losses|error|errors|err|perplexity|ppl|nll|crossentropy|bce|mse|rmse|rmsle|mae|mape|smape|wer|cer|eer|bpc|bpb|"
-    "fid|brier|ece"
+    "loss|losses|logloss|mlogloss|error|errors|err|merror|perplexity|ppl|nll|crossentropy|bce|mse|rmse|rmsle|mae|mape|"
+    "smape|wer|cer|eer|bpc|bpb|fid|brier|ece"
 )
 LARGEST = re.compile(
     "accuracy|accuracies|acc|precision|recall|sensitivity|specificity|auc|auroc|auprc|f1|f2|ap|map|iou|miou|dice|bleu|"
@@ -30,11 +30,12 @@ LARGEST = re.compile(
 NEUTRAL = re.compile(  # they say nothing of it
     "train|training|val|valid|validation|eval|evaluation|test|dev|steps?|epochs?|batch|iter|iterations?|vs|mean|avg|"
     "average|total|sum|min|max|running|moving|ema|smoothed|smooth|best|last|final|overall|global|local|main|all|class|"
-    "classes|worst|macro|micro|weighted|top|at|k|per|samples?|examples?|tokens?|score|rate|value|metrics?|hparams"
+    "classes|worst|macro|micro|weighted|top|at|k|per|samples?|examples?|tokens?|score|rate|value|metrics?|hparams|"
+    "dataloader|idx|b|m|ovr|ovo"  # of Lightning's loaders, Ultralytics' boxes and masks, and scikit-learn's AUC
 )
 OTHER = re.compile(  # they turn the meaning round, or make it another quantity: a loss's scale, a gradient's norm
-    "1-|neg|negative|negated|minus|inverse|grads?|gradients?|norms?|scale|scaler|weights?|lr|learning|std|stdev|stddev|"
-    "var|variance|gap|diff|difference|delta|change|drop|ratio|count|number|num|time|seconds|threshold"
+    "1?[ _]*-|neg|negative|negated|minus|inverse|grads?|gradients?|norms?|scale|scaler|weights?|lr|learning|std|stdev|"
+    "stddev|var|variance|gap|diff|difference|delta|change|drop|ratio|count|number|num|time|seconds|threshold"
 )
 COLUMNS = ("run", "scalar", "points", "last_step", "last", "best", "best_step", "seconds")
 
@@ -139,7 +140,7 @@ def sign_of(tag: str) -> int:
     """
     tag = re.sub("(?<=[a-z])(?=[A-Z][a-z])", "_", tag).lower()  # valLoss
     tag = re.sub("cross[^a-z]entropy", "crossentropy", tag)
-    words = re.findall(r"(?<!\w)1-|[fr]\d(?!\d)|[^\W\d_]+", tag)
+    words = re.findall(r"(?<![-\w])1[ _]*-|^-|(?<=/)-|[fr]\d(?!\d)|[^\W\d_]+", tag)
     telling = [word for word in words if not NEUTRAL.fullmatch(word)]
     if not telling or any(OTHER.fullmatch(word) for word in words):
         return 0

@@ -850,6 +850,18 @@ KNOWN = [
         "answer = lambda pixels: (pixels.astype('uint8') / 257).astype('uint8')",
         ["is black", "convert first"],
     ),
+    (
+        "logging_traps.q3",
+        "def answer(smoothed, weight):\n    values = [smoothed[0]]\n"
+        "    for before, now in zip(smoothed, smoothed[1:]):\n"
+        "        values.append((now - weight * before) / (1 - weight))\n    return values.index(min(values))",
+        ["not its denominator"],
+    ),
+    (
+        "text.q2",
+        "import torch\nanswer = lambda h, m: torch.stack([h[i, : m[i].sum()].mean(0) for i in range(len(h))])",
+        ["padding stands on the left"],
+    ),
 ]
 
 # Wrong in a way that no catalogue holds: the reply says what differs.
@@ -1263,6 +1275,33 @@ UNKNOWN = [
         "cnn.q1",
         "import torch\nanswer = lambda p: (torch.where(p < 7)[0], torch.where(p >= 7)[0])",
         ["of the patients 40 to 49", "57 of 57"],
+    ),
+    (
+        "logging_traps.q5",
+        "from tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n    step = 0\n"
+        "    with SummaryWriter(folder) as w:\n        for losses, g in epochs:\n            for x in losses:\n"
+        "                step += 1\n                w.add_scalar('loss/train', x, step)\n"
+        "            if g is not None and g.isfinite().any():\n"
+        "                w.add_histogram('gradient', g[g.isfinite()].abs(), step)",
+        ["The sum of the values in each histogram"],
+    ),
+    (
+        "logging_traps.q5",
+        "import tempfile\nfrom tensorboardX import SummaryWriter\n\n\ndef answer(folder, epochs):\n"
+        "    with SummaryWriter(tempfile.mkdtemp()) as w:\n        for losses, _ in epochs:\n"
+        "            w.add_scalar('loss/train', losses[0], 1)",
+        ["is not in `folder`"],
+    ),
+    (
+        "text.q3",
+        "import torch\n\n\ndef answer(ids, chosen):\n    targets = torch.where(chosen, ids, -100)\n"
+        "    chosen.logical_not_()\n    return targets",
+        ["changed in `chosen`"],
+    ),
+    (
+        "recommender.q3",
+        "answer = lambda days, border: days.int() < border",
+        ["an earlier border", "differs most at (1,)"],
     ),
 ]
 
@@ -1920,6 +1959,17 @@ OTHER_STYLES = [
         "import torch\nfrom torch import nn\n\n\ndef answer(change, limit):\n    if not change.isfinite().all():\n"
         "        return torch.zeros_like(change)\n    weight = nn.Parameter(change)\n"
         "    weight.grad = change.clone()\n    nn.utils.clip_grad_norm_([weight], limit)\n    return weight.grad",
+    ),
+    (
+        "tensorboard.q2",
+        "answer = dict(a='add_image', b='add_histogram', c='add_image', d='add_pr_curve', e='add_hparams', "
+        "f='add_embedding').get",
+    ),
+    (
+        "text.q2",
+        "import torch\n\n\ndef answer(hidden, attention_mask):\n"
+        "    mask = attention_mask.unsqueeze(-1).expand(hidden.size()).float()\n"
+        "    return torch.sum(hidden * mask, 1) / torch.clamp(mask.sum(1), min=1e-9)",
     ),
 ]
 

@@ -147,9 +147,15 @@ def unsmooth(smoothed, weight: float, unbiased: bool = True) -> np.ndarray:
 
 
 def curve(lowest: int, weight: float) -> tuple[list[float], float]:
-    """A validation loss of 101 steps that falls, is lowest at one of them and rises again, as the chart shows it."""
-    return smooth([0.5 + 0.05 * max(lowest - t, 0) + 0.005 * max(t - lowest, 0) for t in range(101)], weight), weight
+    """A validation loss of 101 steps that falls, steeply at first, and rises again slowly, as the chart shows it."""
+    values = [0.5 + 0.002 * max(lowest - t, 0) ** 2 + 0.005 * max(t - lowest, 0) for t in range(101)]
+    return smooth(values, weight), weight
 
+
+NO_DENOMINATOR = (
+    "You undo the average, but not its denominator, 1 - weight to the power of t. Multiply by it first, with t counted "
+    "from 1."
+)
 
 q3 = Question(
     name="logging_traps.q3",
@@ -176,8 +182,14 @@ q3 = Question(
         Mistake(
             "the denominator forgotten",
             lambda smoothed, weight: int(unsmooth(smoothed, weight, unbiased=False).argmin()),
-            "You undo the average, but not its denominator, 1 - weight to the power of t. Multiply by it first, with t "
-            "counted from 1.",
+            NO_DENOMINATOR,
+        ),
+        Mistake(
+            "the denominator forgotten, but for the first value",
+            lambda smoothed, weight: int(
+                np.argmin([smoothed[0], *(np.diff(smoothed) * weight / (1 - weight) + smoothed[1:])])
+            ),
+            NO_DENOMINATOR,
         ),
         Mistake(
             "a fixed delay",
@@ -304,8 +316,11 @@ def logged(function) -> dict:
             except Exception as error:
                 error.add_note(f"for {label}")
                 raise
-            if not any(file.stat().st_size for file in Path(folder).glob("*tfevents*")):
-                seen[f"The log of {label}"] = Finding("empty when your function returns")
+            sizes = [file.stat().st_size for file in Path(folder).glob("*tfevents*")]
+            if not any(sizes):
+                seen[f"The log of {label}"] = Finding(
+                    "empty when your function returns" if sizes else "not in `folder`"
+                )
                 continue
             logging.getLogger("tensorboard").setLevel(logging.ERROR)
             events = EventAccumulator(folder, size_guidance={SCALARS: 0, HISTOGRAMS: 0}).Reload()
@@ -321,6 +336,8 @@ def logged(function) -> dict:
         seen[f"The list of the histograms' steps for {label}"] = [picture.step for picture in pictures]
         counts = [int(picture.histogram_value.num) for picture in pictures]
         seen[f"The list of how many values each histogram holds, for {label},"] = counts
+        sums = [[picture.histogram_value.sum, picture.histogram_value.sum_squares] for picture in pictures]
+        seen[f"The sum of the values in each histogram, and of their squares, for {label},"] = torch.tensor(sums)
     return seen
 
 

@@ -103,7 +103,7 @@ q3 = Question(
     right=lambda days, border: days < border,
     observe=calls(
         ("six clicks in no order, one exactly on the border", some_days),
-        ("four clicks and an earlier border", lambda: (torch.tensor([3.0, 12.5, 0.0, 12.0]), 12.0)),
+        ("four clicks and an earlier border", lambda: (torch.tensor([3.0, 12.5, 0.0, 12.25]), 12.25)),
     ),
     praise="Past and future, and nothing else: neither the order of the rows nor chance decides.",
     mistakes=(

@@ -166,7 +166,7 @@ SHOWS = {
 }
 # The methods that answer a question, and what an answer must show.
 ANSWERS = {
-    "a": (("add_figure", "add_video"), "a method that can show each pair of classes"),
+    "a": (("add_figure", "add_image", "add_video"), "a method that can show each pair of classes"),
     "b": (
         ("add_histogram", "add_histogram_raw", "add_scalar", "add_scalars"),
         "a method that shows all values of a tensor, or how many of them are 0",

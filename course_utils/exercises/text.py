@@ -61,6 +61,12 @@ def more_hidden_states() -> tuple[torch.Tensor, torch.Tensor]:
     return hidden, torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]])
 
 
+def padded_on_the_left() -> tuple[torch.Tensor, torch.Tensor]:
+    """(2, 3, 2) and its mask: texts of two and three tokens, padded in front, as for a model that writes on."""
+    hidden = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(2))
+    return hidden, torch.tensor([[0, 1, 1], [1, 1, 1]])
+
+
 def masked_mean(hidden, attention_mask):
     return (hidden * attention_mask[..., None]).sum(1) / attention_mask.sum(1, keepdim=True)
 
@@ -75,6 +81,7 @@ q2 = Question(
     observe=calls(
         ("texts of five and of two tokens", hidden_states),
         ("texts of one, four and three tokens", more_hidden_states),
+        ("texts of two and three tokens, padded on the left", padded_on_the_left),
     ),
     praise="Each text is divided by its own length, so padding changes nothing.",
     mistakes=(
@@ -98,6 +105,14 @@ q2 = Question(
             "the first token",
             lambda hidden, attention_mask: hidden[:, 0],
             "That is the vector of the first token, BERT's way. Here the mean over the tokens is wanted.",
+        ),
+        Mistake(
+            "the first places",
+            lambda hidden, attention_mask: torch.stack(
+                [vectors[:count].mean(0) for vectors, count in zip(hidden, attention_mask.sum(1), strict=True)]
+            ),
+            "You take the first places of each text, as many as it has tokens. Where the padding stands on the left, "
+            "as for models that write on, these are not its tokens. The mask says which are.",
         ),
         Mistake(
             "one length for all",
@@ -139,11 +154,12 @@ def targets_and_inputs(make_targets):
         except Exception as error:
             error.add_note(label)
             raise
-        kept = all(torch.equal(one, other) for one, other in zip(inputs, make(), strict=True))
+        names = "`input_ids`", "`chosen`"
+        changed = [name for name, one, other in zip(names, inputs, make(), strict=True) if not torch.equal(one, other)]
         kind = str(getattr(targets, "dtype", torch.int64)).removeprefix("torch.")
         seen[f"What your function returns {label}"] = targets
         seen[f"The type of your targets {label}"] = Finding(kind)
-        seen[f"What is left of the inputs {label}"] = Finding("as it was" if kept else "changed")
+        seen[f"What is left of the inputs {label}"] = Finding(f"changed in {changed[0]}" if changed else "as it was")
     return seen
 
 

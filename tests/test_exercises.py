@@ -862,6 +862,14 @@ KNOWN = [
         "import torch\nanswer = lambda h, m: torch.stack([h[i, : m[i].sum()].mean(0) for i in range(len(h))])",
         ["padding stands on the left"],
     ),
+    (
+        "next_steps.q4",
+        "import torch.nn.functional as F\n\n\ndef answer(model, x, y, e):\n    was = model.training\n"
+        "    model.eval()\n    x = x.clone().requires_grad_()\n    F.cross_entropy(model(x), y).backward()\n"
+        "    for p in model.parameters():\n        p.grad = None\n    model.train(was)\n"
+        "    return (x + e * x.grad.sign()).clamp(0, 1).detach()",
+        ["gradients that were there before"],
+    ),
 ]
 
 # Wrong in a way that no catalogue holds: the reply says what differs.
@@ -2006,6 +2014,18 @@ def test_a_check_leaves_random_numbers_and_modes_alone():
         question.reply(model if question.kind == "model" else question.right)
     assert torch.equal(torch.rand(3), expected)
     assert all(module.training for module in model.modules())
+
+
+def test_an_answer_may_turn_gradients_off():
+    code = "import torch\n\n\ndef answer(model, loader):\n    torch.set_grad_enabled(False)\n    model.eval()\n"
+    code += "    return torch.cat([model(x).argmax(1) == y for x, y in loader]).float().mean()"
+    assert QUESTIONS["cnn.q2"].reply(run_cell(code)).verdict == "RIGHT"
+    assert torch.is_grad_enabled()
+    code = (
+        "import torch\n\n\ndef answer(logits, label):\n    torch.set_grad_enabled(False)\n    p = logits.softmax(0)\n"
+    )
+    code += "    p[label] -= 1\n    return p"
+    assert QUESTIONS["loss.q3"].reply(run_cell(code)).verdict == "RIGHT"
 
 
 def test_exit_and_long_messages_do_not_come_through():

@@ -211,7 +211,15 @@ def watched_attack(attack) -> dict:
 
 
 def attack_like(
-    *, evaluation=True, sign=1, use_sign=True, clip=True, backward=False, freeze=False, mode_after=lambda was: was
+    *,
+    evaluation=True,
+    sign=1,
+    use_sign=True,
+    clip=True,
+    backward=False,
+    zero_grad=False,
+    freeze=False,
+    mode_after=lambda was: was,
 ):
     """An attack with one step, right but for what is given. mode_after: from the mode before to the one it leaves."""
 
@@ -228,6 +236,8 @@ def attack_like(
             gradient = images.grad
         else:
             (gradient,) = torch.autograd.grad(loss, images)
+        if zero_grad:
+            model.zero_grad()
         if evaluation:
             model.train(mode_after(was))
         change = sign * epsilon * (gradient.sign() if use_sign else gradient)
@@ -259,6 +269,11 @@ WRONG_ATTACKS = {
         "The images are right. But `loss.backward()` has added to the gradients of the weights as well, and the next "
         "training step would take that along. (`zero_grad()` wipes out those that it needs.) "
         "`torch.autograd.grad(loss, images)` asks for one gradient alone.",
+    ),
+    "gradients wiped out": (
+        dict(backward=True, zero_grad=True),
+        "The images are right. But `zero_grad()` has wiped out the gradients that were there before, and the next "
+        "training step needs them. `torch.autograd.grad(loss, images)` leaves them alone.",
     ),
     "parameters left frozen": (
         dict(freeze=True),

@@ -162,8 +162,8 @@ class Question:
         with torch.random.fork_rng(devices=[]):
             try:
                 with Watched() if self.without else nullcontext() as watched:
-                    seen = self.observe(answer)
-                wanted, *others = map(self.observe, (self.right, *self.also_right))
+                    seen = self._watch(answer)
+                wanted, *others = map(self._watch, (self.right, *self.also_right))
                 found = [first_difference(seen, right, self.tolerance) for right in (wanted, *others)]
                 if None in found:
                     if used := [f"`{name}`" for name in self.without if name in watched.names]:
@@ -171,7 +171,7 @@ class Question:
                     return Reply("RIGHT", self.praise)
                 label, sentence = found[0]
                 for mistake in self.mistakes:
-                    same = self.observe(mistake.answer)
+                    same = self._watch(mistake.answer)
                     if same.keys() == seen.keys() and first_difference(seen, same, self.tolerance) is None:
                         why = mistake.why.format(got=short(seen[label]), want=short(wanted[label]))
                         return Reply("NOT YET", why)
@@ -180,6 +180,11 @@ class Question:
         if self.kind == "value":  # the right value stays hidden
             sentence = sentence.partition(":")[0]
         return Reply("NOT YET", f"{label} {sentence}".rstrip("?") + ("?" if sentence.endswith("?") else "."))
+
+    def _watch(self, answer) -> dict[str, Any]:
+        """What is seen of an answer; where it turns gradients off, they are on again afterwards."""
+        with torch.enable_grad():
+            return self.observe(answer)
 
     def _wrong_kind(self, answer) -> str:
         given = f"a {type(answer).__name__}"

@@ -191,7 +191,7 @@ def train_one_epoch(
     averages = Averages(loss_fn, metrics)
     precision = mixed_precision(device) if amp else contextlib.nullcontext()
     step, unseen, last_look = first_step, [], time.perf_counter()
-    with _looked_at(unseen, averages, on_look):
+    try:
         for batch in loader:
             try:
                 inputs, targets = batch
@@ -214,21 +214,11 @@ def train_one_epoch(
             if time.perf_counter() - last_look > LOOK_EVERY:
                 _look(unseen, averages, on_look)
                 last_look = time.perf_counter()
+    finally:  # at an error and at Ctrl-C too: the steps before it belong to the record
+        _look(unseen, averages, on_look)
     if step == first_step:
         raise ValueError("The training loader gave no batch: it is empty, or an iterator that is used up.")
     return averages.result()
-
-
-@contextlib.contextmanager
-def _looked_at(unseen: list, averages: Averages, on_look: Callable | None) -> Iterator[None]:
-    """Look at what is left at the end; where an error ends the epoch, the steps before it belong to the record, too."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(Exception):
-            _look(unseen, averages, on_look)
-        raise
-    _look(unseen, averages, on_look)
 
 
 def _look(unseen: list, averages: Averages, on_look: Callable | None) -> None:

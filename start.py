@@ -220,12 +220,12 @@ def has_nvidia_driver():
     return os.path.exists("/proc/driver/nvidia/version") or bool(shutil.which("nvidia-smi"))
 
 
-def torch_index(build=None):
+def torch_index(noted=None):
     """The address of the index that torch comes from; None is PyPI, whose torch for Linux is the large one, for GPUs.
 
-    build: what an earlier call took; COURSE_TORCH goes before it.
+    noted: the index of an environment that is kept. COURSE_TORCH goes before it.
     """
-    build = os.environ.get("COURSE_TORCH") or build
+    build = os.environ.get("COURSE_TORCH") or noted
     build = build or ("cpu" if sys.platform == "linux" and not has_nvidia_driver() else "pypi")
     if build == "pypi":
         return None
@@ -244,7 +244,7 @@ def answers(index, seconds=8):
 
     def look():
         # The page is long; its beginning says enough, and on a slow line the rest takes longer than there is time.
-        with contextlib.suppress(OSError, ValueError), urlopen(index.rstrip("/") + "/torch/", timeout=seconds) as page:
+        with contextlib.suppress(Exception), urlopen(index.rstrip("/") + "/torch/", timeout=seconds) as page:
             found.append(b"torch-" in page.read(1 << 16))
 
     thread = threading.Thread(target=look)
@@ -271,8 +271,11 @@ def torch_alone(python, pins, index):
     return pip_install(python, "--no-deps", "--index-url", index, *wanted)
 
 
-def install(folder, pins, lock, index):
-    """Bring an environment to what pyproject.toml and the pins say. Cut short, it is left without a stamp."""
+def install(folder, pins, lock, index, noted=None):
+    """Bring an environment to what pyproject.toml and the pins say. Cut short, it is left without a stamp.
+
+    index: where torch comes from now. noted: what the stamp says of that; it stays, also if that does not answer today.
+    """
     stamp, constraints = os.path.join(folder, STAMP), os.path.join(folder, "constraints.txt")
     write(constraints, pins)
     kept = os.path.exists(stamp)
@@ -290,7 +293,7 @@ def install(folder, pins, lock, index):
             # pip downloads before it changes anything, so what was there still works.
             os.replace(stamp + ".old", stamp)
         stop(NOT_INSTALLED)
-    write(stamp + ".new", json.dumps(dict(wanted_stamp(folder, pins), torch=index or "pypi")))
+    write(stamp + ".new", json.dumps(dict(wanted_stamp(folder, pins), torch=index or noted or "pypi")))
     os.replace(stamp + ".new", stamp)
 
 
@@ -304,13 +307,13 @@ def environment(name, pins):
             reason = why_anew(folder, made, wanted)
             if reason or not ready(made, wanted):
                 # An environment that is kept keeps its build of torch. Before builds were noted, it was PyPI's.
-                index = torch_index(None if reason else made.get("torch", "pypi"))
-            if reason:
-                say("Making {} ({}). The first time takes some minutes.".format(folder, reason))
-                make_anew(folder, index)
-            if reason or not ready(made, wanted):
+                noted = None if reason or os.environ.get("COURSE_TORCH") else made.get("torch", "pypi")
+                index = torch_index(noted)
+                if reason:
+                    say("Making {} ({}). The first time takes some minutes.".format(folder, reason))
+                    make_anew(folder, index)
                 say("Installing what pyproject.toml asks for.")
-                install(folder, pins, lock, index)
+                install(folder, pins, lock, index, noted)
     return python_in(folder)
 
 

@@ -11,8 +11,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -472,6 +474,19 @@ def test_an_index_is_looked_at_before_pip_is_sent_there(start, indexes, temper):
     assert time.monotonic() - began < 30, "it does not wait for an index that hangs"
 
 
+def test_an_index_that_speaks_nonsense_does_not_answer(start, capfd):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def speak():
+            with server.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(b"nonsense\r\n\r\n")
+
+        threading.Thread(target=speak, daemon=True).start()
+        assert not start.answers(f"http://127.0.0.1:{server.getsockname()[1]}/whl/cpu", seconds=5)
+    assert capfd.readouterr().err == "", "no traceback of the thread"
+
+
 @pytest.mark.parametrize("address", ["no address", "https://name.invalid/whl/cpu", "file:///nowhere"])
 def test_an_address_that_is_none_does_not_answer(start, address):
     assert not start.answers(address, seconds=5)
@@ -496,10 +511,18 @@ def test_the_course_is_installed_whatever_the_index_does(tiny, indexes):
         if good:
             assert not [path for path in asked if path.startswith("/pypi") and path.endswith(".whl")], "torch came once"
         assert {path.split("/")[4] for path in asked if path.startswith(f"/{temper}")} <= {"torch", "torchvision"}
-        # The choice is noted: after a change the same build is looked for, without the variable.
         stamp = json.loads((tiny / ".venv" / "course-stamp.json").read_text())
         assert stamp["torch"] == (index if good else "pypi")
     assert finish(call(tiny, "run", "-c", show, **pip))[2] == "", "and nothing is installed again"
+
+    # After a change the build that is noted is asked for, without the variable. If its index is silent that day, it is
+    # asked for again the next time.
+    for index in (index_of(address, "good"), index_of(address, "refused")):
+        (tiny / ".venv" / "course-stamp.json").write_text(json.dumps(stamp | {"torch": index, "packages": "older"}))
+        code, out, err = finish(call(tiny, "run", "-c", show, COURSE_TORCH="", **pip))
+        assert code == 0, err
+        assert out.splitlines()[-1] == "2.14.1+cpu 0.29.1+cpu 1"
+        assert json.loads((tiny / ".venv" / "course-stamp.json").read_text())["torch"] == index
 
 
 def test_the_pip_command(start):

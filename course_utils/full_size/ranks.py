@@ -74,6 +74,8 @@ def joined_ranks() -> Iterator[Ranks]:
         dist.init_process_group(backend, timeout=datetime.timedelta(minutes=10))
     try:
         yield Ranks(rank, count, device)
+        with explained():
+            dist.barrier()  # nobody hangs up while another still listens: with PyTorch 2.6 one would wait for ever
     finally:
         dist.destroy_process_group()
 

@@ -451,6 +451,11 @@ ENDLESS = {
 TEN = [(torch.randn(4, 4), torch.tensor([0, 1, 2, 0])) for _ in range(10)]  # ten batches an epoch
 
 
+def ours(warned):
+    """The course's own warnings of a schedule; older versions of PyTorch have some of their own."""
+    return [str(warning.message) for warning in warned if "schedule does not seem" in str(warning.message)]
+
+
 def scheduled(make, epochs, *, batches=TEN, parts=None, **options):
     """A training under a schedule; parts: model, optimiser and scheduler of an earlier call."""
     torch.manual_seed(0)
@@ -465,20 +470,20 @@ def scheduled(make, epochs, *, batches=TEN, parts=None, **options):
 @pytest.mark.parametrize("epochs", [1, 2, 8])
 def test_a_schedule_over_the_steps_is_not_warned_of(name, epochs, recwarn):
     history, _ = scheduled(lambda o: BY_LENGTH[name](o, 10 * epochs), epochs)
-    assert len(history.step_lr) == 10 * epochs and not recwarn.list
+    assert len(history.step_lr) == 10 * epochs and not ours(recwarn)
 
 
 @pytest.mark.parametrize("name", ENDLESS)
 @pytest.mark.parametrize("epochs", [1, 8])
 def test_nor_is_a_schedule_without_an_end(name, epochs, recwarn):
     scheduled(ENDLESS[name], epochs)
-    assert not recwarn.list
+    assert not ours(recwarn)
 
 
 @pytest.mark.parametrize("decay", [lambda o: L.ExponentialLR(o, 0.9), lambda o: L.MultiStepLR(o, [10, 15])])
 def test_with_one_batch_an_epoch_epochs_may_be_counted(decay, recwarn):
     scheduled(decay, 50, batches=TEN[:1])
-    assert not recwarn.list
+    assert not ours(recwarn)
 
 
 BY_EPOCHS = {
@@ -567,7 +572,7 @@ def test_under_the_same_schedule_a_run_goes_on_bit_for_bit(tmp_path, recwarn, na
     resumed, _ = scheduled(
         make, 4, parts=parts if same_object else None, checkpoint=tmp_path / "run.pt", resume=True
     )  # fmt: skip
-    assert resumed == whole and not recwarn.list
+    assert resumed == whole and not ours(recwarn)
 
 
 def test_a_run_that_was_interrupted_within_an_epoch_goes_on_with_the_same_objects(tmp_path):

@@ -107,7 +107,7 @@ def shorten(change, limit):
 
 
 def a_change(*values: float, limit: float) -> Callable[[], tuple]:
-    """What makes the arguments, anew each time."""
+    """What makes the arguments, new ones each time."""
     return lambda: (torch.tensor(values), limit)
 
 
